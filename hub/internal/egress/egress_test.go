@@ -1,0 +1,86 @@
+package egress
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"ropeway/protocol/fault"
+)
+
+func TestCheckRefusesWhatMustNeverBeDialled(t *testing.T) {
+	hub := netip.MustParseAddrPort("127.0.0.1:8443")
+	open, closed := Rules{Private: true, Own: []netip.AddrPort{hub}}, Rules{Own: []netip.AddrPort{hub}}
+	cases := []struct {
+		address      string
+		open, closed bool // allowed with and without Private
+	}{
+		{"127.0.0.1:5432", true, false},
+		{"10.1.2.3:5432", true, false},
+		{"192.168.1.1:80", true, false},
+		{"100.64.0.1:80", true, false},
+		{"[fd12::1]:80", true, false},
+		{"[::ffff:10.0.0.1]:80", true, false},
+		{"[::1]:80", true, false},
+		{"[64:ff9b::7f00:1]:80", true, false},
+		{"93.184.216.34:443", true, true},
+		{"[2606:2800::1]:443", true, true},
+		{"169.254.169.254:80", false, false},
+		{"[::ffff:169.254.169.254]:80", false, false},
+		{"[fd00:ec2::254]:80", false, false},
+		{"[fe80::1%eth0]:80", false, false},
+		{"224.0.0.1:80", false, false},
+		{"0.0.0.0:80", false, false},
+		{"127.0.0.1:8443", false, false},
+		{"[::ffff:127.0.0.1]:8443", false, false},
+		{"localhost:80", false, false},
+	}
+	for _, c := range cases {
+		if got := open.check(c.address) == nil; got != c.open {
+			t.Errorf("private on: %s allowed = %v, want %v", c.address, got, c.open)
+		}
+		if got := closed.check(c.address) == nil; got != c.closed {
+			t.Errorf("private off: %s allowed = %v, want %v", c.address, got, c.closed)
+		}
+	}
+}
+
+func TestDialChecksTheResolvedAddress(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+
+	if _, err := (Rules{}).Dial(context.Background(), "tcp", "localhost:"+port); fault.ClassOf(err) != "policy" {
+		t.Fatalf("dial of a name that resolves to loopback: %v, want a policy fault", err)
+	}
+	conn, err := (Rules{Private: true}).Dial(context.Background(), "tcp", "localhost:"+port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}
+
+func TestPathStaysInsideTheFolder(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	if err := os.Symlink(outside, filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	r := Rules{Files: root}
+	for name, ok := range map[string]bool{
+		"data.db": true, filepath.Join(root, "x.db"): true, "../x.db": false, "/etc/passwd": false,
+		"link/x.db": false, filepath.Join(outside, "x.db"): false,
+	} {
+		if _, err := r.Path(name); (err == nil) != ok {
+			t.Errorf("Path(%q) error = %v, want allowed %v", name, err, ok)
+		}
+	}
+	if _, err := (Rules{}).Path("data.db"); err == nil {
+		t.Error("a tenant without a folder opened a file")
+	}
+}

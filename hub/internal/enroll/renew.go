@@ -1,0 +1,107 @@
+package enroll
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"ropeway/certs"
+	wire "ropeway/certs/enroll"
+	"ropeway/hub/internal/model"
+	"ropeway/hub/internal/store"
+	"ropeway/protocol/fault"
+)
+
+// Renew gives the holder of a certificate its next one. While the certificate is
+// valid the new one may be for a new key; for certs.RenewalGrace after its end it
+// must be for the same key.
+func (i *Issuer) Renew(ctx context.Context, r wire.Renewal) (wire.Grant, error) {
+	id, keyHash, err := i.holder(ctx, r)
+	if err != nil {
+		i.log.Warn("renewal refused", "remote", r.Remote, "code", fault.CodeOf(err))
+		return wire.Grant{}, err
+	}
+	agent, err := i.live(ctx, id)
+	if err != nil {
+		return wire.Grant{}, err
+	}
+	chain, err := i.sign(&agent, r.CSR)
+	if err != nil {
+		return wire.Grant{}, err
+	}
+	if certs.PublicKeyHash(r.Chain[0]) == keyHash {
+		err = i.sameKey(ctx, agent)
+	} else {
+		err = i.newKey(ctx, agent, r, keyHash)
+	}
+	if err != nil {
+		return wire.Grant{}, err
+	}
+	i.log.Info("certificate renewed", "agent", agent.Name, "until", agent.NotAfter)
+	return i.grant(ctx, agent, chain)
+}
+
+// holder verifies the certificate of a renewal and the key that is asked for.
+func (i *Issuer) holder(ctx context.Context, r wire.Renewal) (certs.Identity, [32]byte, error) {
+	now := i.clock()
+	leaf, keyHash := r.Chain[0], requestKey(r.CSR)
+	at, expired := now, now.After(leaf.NotAfter)
+	if expired {
+		at = leaf.NotAfter
+	}
+	id, err := certs.VerifyAgent(r.Chain, i.authority.Roots(), i.authority.TrustDomain(), at)
+	if err != nil {
+		return id, keyHash, fault.Of("E_UNAUTHENTICATED").WithSource("hub").WithCause(err).
+			WithFix("enroll with a one-time token")
+	}
+	if expired {
+		if err := grace(now.Sub(leaf.NotAfter), certs.PublicKeyHash(leaf) == keyHash); err != nil {
+			return id, keyHash, err
+		}
+	}
+	if err := i.notRevoked(ctx, id.Tenant, serial(leaf), certs.PublicKeyHash(leaf)); err != nil {
+		return id, keyHash, err
+	}
+	return id, keyHash, i.notRevoked(ctx, id.Tenant, "", keyHash)
+}
+
+// grace judges a certificate that ended some time ago.
+func grace(since time.Duration, sameKey bool) error {
+	expired := fault.New(fault.Auth, "E_CERT_EXPIRED", "the agent's certificate has expired").WithSource("hub")
+	switch {
+	case since > certs.RenewalGrace:
+		return expired.WithCause(fmt.Sprintf("it ended %d days ago, it can be renewed for %d", since/(24*time.Hour), certs.RenewalGrace/(24*time.Hour))).
+			WithFix("enroll again with a new token in the same state directory: the agent keeps its id and its buffer")
+	case !sameKey:
+		return expired.WithCause("an expired certificate is renewed for the same key only").
+			WithFix("let the agent renew its certificate first, then rotate the key")
+	}
+	return nil
+}
+
+func (i *Issuer) sameKey(ctx context.Context, agent model.Agent) error {
+	scope := store.Scope{Tenant: agent.Tenant, Environment: agent.Environment}
+	changed, err := i.agents.ChangeAgent(ctx, scope, agent.ID, func(a *model.Agent) {
+		a.Serial, a.Fingerprint, a.NotAfter = agent.Serial, agent.Fingerprint, agent.NotAfter
+	})
+	if err == nil && closed(changed) {
+		err = revoked("agent " + agent.Name + " was revoked or disabled")
+	}
+	return err
+}
+
+// newKey writes the agent under its new key. A revocation that came in between
+// would be overwritten by that; so it is looked for afterwards and repeated.
+func (i *Issuer) newKey(ctx context.Context, agent model.Agent, r wire.Renewal, keyHash [32]byte) error {
+	if err := i.agents.PutAgent(ctx, agent, keyHash[:]); err != nil {
+		return err
+	}
+	scope := store.Scope{Tenant: agent.Tenant, Environment: agent.Environment}
+	if err := i.notRevoked(ctx, agent.Tenant, serial(r.Chain[0]), certs.PublicKeyHash(r.Chain[0])); err != nil {
+		if _, again := i.agents.RevokeAgent(ctx, scope, agent.ID, "hub", "revoked while its key was rotated", i.clock()); again != nil {
+			return again
+		}
+		return err
+	}
+	return i.audit.Audit(ctx, i.entry(agent, "agent rotate-key", agent.Name))
+}
