@@ -50,8 +50,10 @@ func newReader(q connectors.Query, after []byte, w *connectors.Writer) (*reader,
 	if err := q.Validate(); err != nil {
 		return nil, err
 	}
-	if err := sqldb.OneStatement(q.SQL); err != nil {
-		return nil, err
+	for _, sql := range []string{q.SQL, q.Where.SQL} {
+		if err := sqldb.OneStatement(sql); err != nil {
+			return nil, err
+		}
 	}
 	r := &reader{w: w, sel: sqldb.Select{Query: q, Placeholder: "?"}}
 	if q.Table != "" {

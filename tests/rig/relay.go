@@ -14,11 +14,10 @@ type Relay struct {
 	listener net.Listener
 	target   string
 
-	mu    sync.Mutex
-	cut   bool
-	delay time.Duration
-	open  map[net.Conn]struct{}
-	work  sync.WaitGroup
+	mu   sync.Mutex
+	cut  bool
+	open map[net.Conn]struct{}
+	work sync.WaitGroup
 }
 
 // NewRelay listens on a free port of loopback and forwards to target.

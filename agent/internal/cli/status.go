@@ -56,7 +56,11 @@ func (a *app) showStatus(ctx context.Context, client *localapi.Client) error {
 func statusRows(s localapi.Status) [][]string {
 	rows := [][]string{{"state", s.State}}
 	if s.Cause != nil {
-		rows = append(rows, []string{"cause", s.Cause.Sentence + ": " + s.Cause.Cause}, []string{"next", s.Cause.Fix})
+		cause := s.Cause.Sentence
+		if s.Cause.Cause != "" {
+			cause += ": " + s.Cause.Cause
+		}
+		rows = append(rows, []string{"cause", cause}, []string{"next", s.Cause.Fix})
 	}
 	rows = append(rows, []string{"name", s.Name}, []string{"group", s.Group}, []string{"hub", s.Hub})
 	for _, t := range s.Tunnels {

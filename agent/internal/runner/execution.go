@@ -160,11 +160,10 @@ func (r *Runner) serve(ctx context.Context, e *execution, c uplink.Call) (*contr
 	if e.work == nil {
 		return nil, e.err
 	}
-	body, err := c.Body(ctx)
-	if err != nil {
-		return nil, err
+	body, served := c.Body(ctx)
+	if served == nil {
+		served = e.work.serve(ctx, body, e.done)
 	}
-	served := e.work.serve(ctx, body, e.done)
 	select {
 	case <-e.done:
 		return e.reply, e.err

@@ -14,8 +14,8 @@ import (
 	"ropeway/protocol/tunnel"
 )
 
-// importing is the execution of an import. The page comes once, with the call
-// that begins it; calls that join bring it again, and only its hash is looked at.
+// importing is the execution of an import. The page comes with the call that
+// begins it; calls that join bring the same page, which nobody reads.
 type importing struct {
 	runner *Runner
 	step   *step
@@ -77,9 +77,8 @@ func (w *importing) run(ctx context.Context) (*control.StepDone, error) {
 	return &control.StepDone{Answer: text}, nil
 }
 
-// serve waits for the import. A body that was not read yet is that of a call
-// which joined; it must bring the same page.
-func (w *importing) serve(ctx context.Context, body tunnel.Stream, done <-chan struct{}) error {
+// serve waits for the import; the answer travels beside the body.
+func (w *importing) serve(ctx context.Context, _ tunnel.Stream, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil

@@ -80,14 +80,11 @@ func (w *reading) runSpill(ctx context.Context) (*control.StepDone, error) {
 	if err != nil {
 		cancel(err)
 	}
-	if feedErr := <-fed; feedErr != nil && err == nil {
-		err = feedErr
+	if feedErr := <-fed; feedErr != nil && (err == nil || context.Cause(ctx) == feedErr) {
+		err = feedErr // it came first, or alone
 	}
 	if err == nil {
 		err = w.window.drain(ctx)
-	}
-	if err != nil && context.Cause(ctx) != nil && fault.CodeOf(err) == "E_INTERNAL" {
-		err = context.Cause(ctx)
 	}
 	cancel(nil)
 	return w.endSpill(end, err)

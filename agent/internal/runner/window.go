@@ -135,7 +135,15 @@ func (w *window) serve(ctx context.Context, body tunnel.Stream, done <-chan stru
 
 	acks := make(chan error, 1)
 	go func() { acks <- w.read(body) }()
+	written := make(chan struct{})
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		l.watch(ctx, body, done, written)
+	}()
 	err := w.write(ctx, l, body, done, acks)
+	close(written)
+	<-watched
 	w.letGo(l)
 	if err != nil {
 		_ = body.Reset()
@@ -145,6 +153,24 @@ func (w *window) serve(ctx context.Context, body tunnel.Stream, done <-chan stru
 	}
 	<-acks
 	return err
+}
+
+// endWait is how long a write may take once the work is done.
+const endWait = 2 * time.Second
+
+// watch frees a write that the hub does not read, when nobody waits for it any
+// more.
+func (l *link) watch(ctx context.Context, body tunnel.Stream, done, written <-chan struct{}) {
+	wait := time.Duration(0)
+	select {
+	case <-written:
+		return
+	case <-ctx.Done():
+	case <-l.gone:
+	case <-done:
+		wait = endWait
+	}
+	_ = body.SetWriteDeadline(time.Now().Add(wait))
 }
 
 func (w *window) letGo(l *link) {
@@ -171,8 +197,6 @@ func (w *window) read(body tunnel.Stream) error {
 // ends the stream in order.
 func (w *window) write(ctx context.Context, l *link, body tunnel.Stream, done <-chan struct{}, acks chan error) error {
 	f := control.NewFrameWriter(body)
-	stop := context.AfterFunc(ctx, func() { _ = body.SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
 	for next := uint64(0); ; {
 		p, changed := w.after(next)
 		if p != nil {

@@ -108,7 +108,8 @@ func (g *Gate) Authenticate(ctx context.Context, bearer string) (Principal, erro
 	}
 	now := g.clock()
 	role := Role(tok.Role)
-	good := subtle.ConstantTimeEq(int32(len(bearer)), int32(len(tokenPrefix)+base64.RawURLEncoding.EncodedLen(secretBytes)))
+	good := subtle.ConstantTimeEq(int32(len(bearer)),
+		int32(len(tokenPrefix)+base64.RawURLEncoding.EncodedLen(secretBytes)))
 	expired := tok.Expires != nil && !now.Before(*tok.Expires)
 	if !found || good == 0 || expired || tok.Revoked != nil || !role.Known() {
 		return Principal{}, fault.Of("E_UNAUTHENTICATED").WithSource("hub")
@@ -118,5 +119,6 @@ func (g *Gate) Authenticate(ctx context.Context, bearer string) (Principal, erro
 			return Principal{}, fmt.Errorf("authenticate: %w", err)
 		}
 	}
-	return Principal{Token: tok.ID, Name: tok.Name, Tenant: tok.Tenant, Role: role, Environments: tok.Environments}, nil
+	return Principal{Token: tok.ID, Name: tok.Name, Tenant: tok.Tenant, Role: role,
+		Environments: tok.Environments}, nil
 }

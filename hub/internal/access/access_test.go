@@ -56,7 +56,8 @@ func TestATokenIsItsPrincipal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Tenant != r.tenant || p.Name != "ci" || p.Role != access.Builder || !p.In(env) || p.In(page.NewID()) || p.In(page.ID{}) {
+	if p.Tenant != r.tenant || p.Name != "ci" || p.Role != access.Builder || !p.In(env) ||
+		p.In(page.NewID()) || p.In(page.ID{}) {
 		t.Fatalf("got %+v", p)
 	}
 	list, err := r.store.APITokens(context.Background(), r.tenant)
@@ -68,9 +69,11 @@ func TestATokenIsItsPrincipal(t *testing.T) {
 func TestStrangersAreRefusedAlike(t *testing.T) {
 	r := newRig(t)
 	good := r.issue(t, access.NewToken{Name: "good", Role: access.Viewer})
-	expired := r.issue(t, access.NewToken{Name: "expired", Role: access.Admin, Expires: r.now.Add(time.Hour)})
+	expired := r.issue(t, access.NewToken{Name: "expired", Role: access.Admin,
+		Expires: r.now.Add(time.Hour)})
 	revoked := r.issue(t, access.NewToken{Name: "revoked", Role: access.Admin})
-	if err := r.store.RevokeAPIToken(context.Background(), r.tenant, "revoked", "ann", r.now); err != nil {
+	if err := r.store.RevokeAPIToken(context.Background(), r.tenant, "revoked", "ann",
+		r.now); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.gate.Authenticate(context.Background(), expired); err != nil {
@@ -78,9 +81,11 @@ func TestStrangersAreRefusedAlike(t *testing.T) {
 	}
 	r.now = r.now.Add(time.Hour)
 	want := ""
-	for name, text := range map[string]string{"empty": "", "prefix": "rwa1.", "cut": good[:len(good)-1], "longer": good + "A",
+	for name, text := range map[string]string{"empty": "", "prefix": "rwa1.",
+		"cut": good[:len(good)-1], "longer": good + "A",
 		"padded": good + strings.Repeat("A", 1<<20), "upper": strings.ToUpper(good), "spaced": " " + good,
-		"expired": expired, "revoked": revoked, "nul": good + "\x00", "other": "rwa1." + strings.Repeat("A", 43)} {
+		"expired": expired, "revoked": revoked, "nul": good + "\x00",
+		"other": "rwa1." + strings.Repeat("A", 43)} {
 		_, err := r.gate.Authenticate(context.Background(), text)
 		if fault.CodeOf(err) != "E_UNAUTHENTICATED" {
 			t.Errorf("%s: got %v", name, err)
@@ -115,15 +120,18 @@ func TestTokensAreIssuedWithCare(t *testing.T) {
 			t.Errorf("%+v gives %v", bad, err)
 		}
 	}
-	if _, _, err := r.gate.Issue(context.Background(), access.NewToken{Tenant: r.tenant, Name: "a", Role: access.Viewer}); err == nil {
+	if _, _, err := r.gate.Issue(context.Background(), access.NewToken{Tenant: r.tenant, Name: "a",
+		Role: access.Viewer}); err == nil {
 		t.Error("a name was given twice")
 	}
 }
 
 func TestRoles(t *testing.T) {
-	all := []access.Action{access.View, access.UseRoutes, access.ViewRecords, access.Operate, access.EditRecords,
+	all := []access.Action{access.View, access.UseRoutes, access.ViewRecords, access.Operate,
+		access.EditRecords,
 		access.Build, access.SetSecrets, access.ManageAgents, access.ManageTokens, access.ReadAudit}
-	for role, count := range map[access.Role]int{access.Viewer: 1, access.Operator: 5, access.Builder: 7, access.Admin: 10, "": 0, "root": 0} {
+	for role, count := range map[access.Role]int{access.Viewer: 1, access.Operator: 5,
+		access.Builder: 7, access.Admin: 10, "": 0, "root": 0} {
 		for i, a := range all {
 			if got := access.Can(access.Principal{Role: role}, a); got != (i < count) {
 				t.Errorf("%q may %s: %v", role, a, got)
@@ -141,7 +149,8 @@ func TestRoles(t *testing.T) {
 		action access.Action
 		env    page.ID
 		code   string
-	}{{access.Operate, env, ""}, {access.Operate, page.NewID(), "E_FORBIDDEN"}, {access.Operate, page.ID{}, "E_FORBIDDEN"},
+	}{{access.Operate, env, ""}, {access.Operate, page.NewID(), "E_FORBIDDEN"}, {access.Operate,
+		page.ID{}, "E_FORBIDDEN"},
 		{access.Build, env, "E_FORBIDDEN"}} {
 		if got := fault.CodeOf(access.Check(p, c.action, c.env)); got != c.code {
 			t.Errorf("%s in %s: %q, want %q", c.action, c.env, got, c.code)

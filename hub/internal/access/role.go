@@ -36,12 +36,19 @@ const (
 
 // allowed is the table of roles. What is not in it is refused.
 var allowed = map[Role]map[Action]bool{
-	Admin: {View: true, ViewRecords: true, Operate: true, EditRecords: true, Build: true, SetSecrets: true,
-		ManageAgents: true, ManageTokens: true, ReadAudit: true, UseRoutes: true},
-	Builder: {View: true, ViewRecords: true, Operate: true, EditRecords: true, Build: true, SetSecrets: true,
-		UseRoutes: true},
-	Operator: {View: true, ViewRecords: true, Operate: true, EditRecords: true, UseRoutes: true},
-	Viewer:   {View: true},
+	Admin: set(View, ViewRecords, Operate, EditRecords, UseRoutes, Build, SetSecrets,
+		ManageAgents, ManageTokens, ReadAudit),
+	Builder:  set(View, ViewRecords, Operate, EditRecords, UseRoutes, Build, SetSecrets),
+	Operator: set(View, ViewRecords, Operate, EditRecords, UseRoutes),
+	Viewer:   set(View),
+}
+
+func set(actions ...Action) map[Action]bool {
+	out := make(map[Action]bool, len(actions))
+	for _, a := range actions {
+		out[a] = true
+	}
+	return out
 }
 
 // Known reports whether r is one of the roles.
@@ -63,7 +70,8 @@ func Check(p Principal, a Action, environment page.ID) error {
 			WithCause("the role " + string(p.Role) + " may not " + string(a))
 	}
 	if !p.In(environment) {
-		return fault.Of("E_FORBIDDEN").WithSource("hub").WithCause("the token is not for this environment")
+		return fault.Of("E_FORBIDDEN").WithSource("hub").
+			WithCause("the token is not for this environment")
 	}
 	return nil
 }

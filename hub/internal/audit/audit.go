@@ -19,7 +19,8 @@ const maxText = 1024
 // Rows is where entries are kept; *store.Store is one.
 type Rows interface {
 	Audit(ctx context.Context, entries ...model.AuditEntry) error
-	AuditEntries(ctx context.Context, tenant page.ID, limit int, before uint64) (store.AuditList, error)
+	AuditEntries(ctx context.Context, tenant page.ID, limit int, before uint64) (store.AuditList,
+		error)
 	VerifyAudit(ctx context.Context, tenant page.ID) (uint64, error)
 }
 
@@ -44,13 +45,17 @@ type Event struct {
 
 // Write appends an event; it is durable when Write returns.
 func (l *Log) Write(ctx context.Context, e Event) error {
-	return l.rows.Audit(ctx, model.AuditEntry{At: l.clock(), Tenant: e.Scope.Tenant, Environment: e.Scope.Environment,
-		Actor: cut(e.Actor), Action: cut(e.Action), Kind: cut(e.Kind), Object: cut(e.Object), Detail: cut(e.Detail)})
+	return l.rows.Audit(ctx, model.AuditEntry{At: l.clock(), Tenant: e.Scope.Tenant,
+		Environment: e.Scope.Environment,
+		Actor:       cut(e.Actor), Action: cut(e.Action), Kind: cut(e.Kind), Object: cut(e.Object),
+		Detail: cut(e.Detail)})
 }
 
 // Entries lists the log of a tenant, newest first, before an entry; 0 starts at
 // the newest.
-func (l *Log) Entries(ctx context.Context, tenant page.ID, limit int, before uint64) (store.AuditList, error) {
+func (l *Log) Entries(
+	ctx context.Context, tenant page.ID, limit int, before uint64,
+) (store.AuditList, error) {
 	return l.rows.AuditEntries(ctx, tenant, limit, before)
 }
 

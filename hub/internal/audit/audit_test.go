@@ -26,8 +26,9 @@ func TestEventsAreChainedAndVerified(t *testing.T) {
 	scope := store.Scope{Tenant: page.NewID(), Environment: page.NewID()}
 	hostile := "line\nbreak \x1b[31m \xff\x00" + strings.Repeat("ä", 4000)
 	for range 3 {
-		if err := log.Write(context.Background(), audit.Event{Scope: scope, Actor: "ann", Action: "secret set",
-			Kind: "Credential", Object: hostile}); err != nil {
+		if err := log.Write(context.Background(), audit.Event{Scope: scope, Actor: "ann",
+			Action: "secret set",
+			Kind:   "Credential", Object: hostile}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -43,7 +44,8 @@ func TestEventsAreChainedAndVerified(t *testing.T) {
 	if e.Actor != "ann" || e.Environment != scope.Environment || !e.At.Equal(now) || e.Seq != 3 {
 		t.Fatalf("got %+v", e)
 	}
-	if len(e.Object) > 1024 || !utf8.ValidString(e.Object) || strings.ContainsAny(e.Object, "\n\x1b\x00") {
+	if len(e.Object) > 1024 || !utf8.ValidString(e.Object) || strings.ContainsAny(e.Object,
+		"\n\x1b\x00") {
 		t.Fatalf("the object is %q", e.Object)
 	}
 }
@@ -58,12 +60,14 @@ func (b broken) VerifyAudit(context.Context, page.ID) (uint64, error) { return 7
 func (b broken) Audit(context.Context, ...model.AuditEntry) error     { return b.err }
 
 func TestAChangedLogIsAVerdictAndNotAnError(t *testing.T) {
-	changed := fault.New(fault.Internal, "E_AUDIT", "changed").WithCause("the chain breaks after entry 7")
+	changed := fault.New(fault.Internal, "E_AUDIT",
+		"changed").WithCause("the chain breaks after entry 7")
 	v, err := audit.New(broken{err: changed}, time.Now).Verify(context.Background(), page.NewID())
 	if err != nil || v.Sound || v.Entries != 7 || v.Finding != "the chain breaks after entry 7" {
 		t.Fatalf("got %+v, %v", v, err)
 	}
-	if v, err := audit.New(broken{err: context.Canceled}, time.Now).Verify(context.Background(), page.NewID()); err == nil {
+	if v, err := audit.New(broken{err: context.Canceled}, time.Now).Verify(context.Background(),
+		page.NewID()); err == nil {
 		t.Fatalf("an unreadable log gives the verdict %+v", v)
 	}
 }

@@ -107,7 +107,6 @@ func (i *Issuer) Enroll(ctx context.Context, a wire.Application) (wire.Grant, er
 	keyHash := requestKey(a.CSR)
 	won, err := i.tokens.RedeemToken(ctx, a.Secret.Hash(), keyHash, i.clock())
 	if err != nil {
-		i.log.Warn("enrollment refused", "remote", a.Remote, "code", fault.CodeOf(err))
 		return wire.Grant{}, refusedToken(err)
 	}
 	scope := won.Token.Scope

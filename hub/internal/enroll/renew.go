@@ -18,7 +18,6 @@ import (
 func (i *Issuer) Renew(ctx context.Context, r wire.Renewal) (wire.Grant, error) {
 	id, keyHash, err := i.holder(ctx, r)
 	if err != nil {
-		i.log.Warn("renewal refused", "remote", r.Remote, "code", fault.CodeOf(err))
 		return wire.Grant{}, err
 	}
 	agent, err := i.live(ctx, id)

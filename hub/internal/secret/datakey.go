@@ -42,7 +42,8 @@ func (e *Embedded) byID(tenant page.ID, id string) (*page.Key, error) {
 	if key := k.keys[id]; key != nil {
 		return key, nil
 	}
-	return nil, fault.Of("E_SEALED").WithSource("hub").WithCause("the tenant has no key of the id it was sealed with")
+	return nil, fault.Of("E_SEALED").WithSource("hub").
+		WithCause("the tenant has no key of the id it was sealed with")
 }
 
 // current returns the tenant's key for sealing and makes its first one.
@@ -57,7 +58,8 @@ func (e *Embedded) current(tenant page.ID) (*page.Key, error) {
 		return nil, fmt.Errorf("make data key: %w", err)
 	}
 	sealed := e.root.seal(raw[:], dataKeyAAD(tenant, id))
-	if err := writeDurably(filepath.Join(e.keyDir(tenant), id.String()+keySuffix), sealed); err != nil {
+	if err := writeDurably(filepath.Join(e.keyDir(tenant), id.String()+keySuffix),
+		sealed); err != nil {
 		return nil, fmt.Errorf("keep data key: %w", err)
 	}
 	k.current, k.keys[id.String()] = key, key

@@ -68,7 +68,9 @@ type stored struct {
 }
 
 // Put implements Engine.
-func (e *Embedded) Put(ctx context.Context, tenant, env, id page.ID, fields map[string]string) error {
+func (e *Embedded) Put(
+	ctx context.Context, tenant, env, id page.ID, fields map[string]string,
+) error {
 	if err := checkFields(fields); err != nil {
 		return err
 	}
@@ -79,7 +81,9 @@ func (e *Embedded) Put(ctx context.Context, tenant, env, id page.ID, fields map[
 }
 
 // Fields implements Engine.
-func (e *Embedded) Fields(ctx context.Context, tenant, env, id page.ID) (map[string]string, uint64, error) {
+func (e *Embedded) Fields(
+	ctx context.Context, tenant, env, id page.ID,
+) (map[string]string, uint64, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s, found, err := e.load(tenant, env, id)
@@ -139,7 +143,8 @@ func (e *Embedded) load(tenant, env, id page.ID) (s stored, found bool, err erro
 	if err != nil {
 		return s, false, fmt.Errorf("read secret %s: %w", id, err)
 	}
-	plain, err := page.OpenBytes(sealed, secretAAD(tenant, env, id), func(key string) (*page.Key, error) {
+	plain, err := page.OpenBytes(sealed, secretAAD(tenant, env, id), func(key string) (*page.Key,
+		error) {
 		return e.byID(tenant, key)
 	})
 	if err != nil {
@@ -188,7 +193,8 @@ func checkFields(fields map[string]string) error {
 	}
 	if len(fields) == 0 || len(fields) > MaxFields || total > MaxFieldBytes {
 		return fault.Of("E_REQUEST").WithSource("hub").
-			WithCause(fmt.Sprintf("a secret has 1 to %d fields of at most %d bytes together", MaxFields, MaxFieldBytes))
+			WithCause(fmt.Sprintf("a secret has 1 to %d fields of at most %d bytes together", MaxFields,
+				MaxFieldBytes))
 	}
 	return nil
 }

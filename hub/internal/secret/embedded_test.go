@@ -25,7 +25,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config(dir string) secret.Config {
-	return secret.Config{Dir: filepath.Join(dir, "secrets"), KeyFile: filepath.Join(dir, "keys", "secrets.key")}
+	return secret.Config{Dir: filepath.Join(dir, "secrets"), KeyFile: filepath.Join(dir, "keys",
+		"secrets.key")}
 }
 
 func open(t *testing.T, cfg secret.Config) *secret.Embedded {
@@ -66,10 +67,12 @@ func files(t *testing.T, dir string) map[string][]byte {
 func TestSecurity_S5_S6_NothingIsReadableAtRest(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, config(dir))
-	if err := e.Put(context.Background(), page.NewID(), page.NewID(), page.NewID(), map[string]string{"password": canary}); err != nil {
+	if err := e.Put(context.Background(), page.NewID(), page.NewID(), page.NewID(),
+		map[string]string{"password": canary}); err != nil {
 		t.Fatal(err)
 	}
-	forms := []string{canary, base64.StdEncoding.EncodeToString([]byte(canary)), hex.EncodeToString([]byte(canary)), "password"}
+	forms := []string{canary, base64.StdEncoding.EncodeToString([]byte(canary)),
+		hex.EncodeToString([]byte(canary)), "password"}
 	for path, content := range files(t, dir) {
 		for _, form := range forms {
 			if bytes.Contains(content, []byte(form)) {
@@ -105,7 +108,8 @@ func TestSecurity_S6_SwappedOrDamagedFilesAreRefused(t *testing.T) {
 	}
 	flipped := bytes.Clone(good)
 	flipped[len(flipped)-1] ^= 1
-	for name, content := range map[string][]byte{"swapped": other, "flipped": flipped, "cut": good[:len(good)/2], "empty": {},
+	for name, content := range map[string][]byte{"swapped": other, "flipped": flipped,
+		"cut": good[:len(good)/2], "empty": {},
 		"huge": make([]byte, 2<<20)} {
 		if err := os.WriteFile(path(a), content, 0o600); err != nil {
 			t.Fatal(err)
@@ -126,7 +130,8 @@ func TestSecurity_S6_SwappedOrDamagedFilesAreRefused(t *testing.T) {
 func TestKeyFileIsNeverMadeTwice(t *testing.T) {
 	cfg := config(t.TempDir())
 	e := open(t, cfg)
-	if err := e.Put(context.Background(), page.NewID(), page.NewID(), page.NewID(), map[string]string{"a": "b"}); err != nil {
+	if err := e.Put(context.Background(), page.NewID(), page.NewID(), page.NewID(),
+		map[string]string{"a": "b"}); err != nil {
 		t.Fatal(err)
 	}
 	content, err := os.ReadFile(cfg.KeyFile)
@@ -139,7 +144,8 @@ func TestKeyFileIsNeverMadeTwice(t *testing.T) {
 	if _, err := secret.Open(cfg); fault.CodeOf(err) != "E_SEALED" {
 		t.Fatalf("without its key file the engine opens: %v", err)
 	}
-	for _, bad := range []string{"", "{}", "not json", strings.Replace(string(content), `"current": "`, `"current": "x`, 1)} {
+	for _, bad := range []string{"", "{}", "not json", strings.Replace(string(content), `"current": "`,
+		`"current": "x`, 1)} {
 		if err := os.WriteFile(cfg.KeyFile, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -204,7 +210,8 @@ func TestSecurity_S5_ASecretNeverPrints(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(holder); err != nil {
 		t.Fatal(err)
 	}
-	for _, form := range []string{canary, hex.EncodeToString([]byte(canary)), strings.ToUpper(hex.EncodeToString([]byte(canary)))} {
+	for _, form := range []string{canary, hex.EncodeToString([]byte(canary)),
+		strings.ToUpper(hex.EncodeToString([]byte(canary)))} {
 		if strings.Contains(out.String(), form) {
 			t.Fatalf("printed: %s", out.String())
 		}

@@ -110,7 +110,8 @@ func (k *keyFile) open(sealed, aad []byte) ([]byte, error) {
 		if key := k.keys[id]; key != nil {
 			return key, nil
 		}
-		return nil, fault.Of("E_SEALED").WithSource("hub").WithCause("the key file does not hold the key " + id)
+		return nil, fault.Of("E_SEALED").WithSource("hub").
+			WithCause("the key file does not hold the key " + id)
 	})
 }
 

@@ -19,7 +19,8 @@ type Engine interface {
 	Put(ctx context.Context, tenant, env, id page.ID, fields map[string]string) error
 	// Fields returns a secret and its version, which is higher after each Put,
 	// also over a Delete in between.
-	Fields(ctx context.Context, tenant, env, id page.ID) (fields map[string]string, version uint64, err error)
+	Fields(ctx context.Context, tenant, env, id page.ID) (fields map[string]string, version uint64,
+		err error)
 	// Delete forgets a secret; deleting one that is not there does nothing.
 	Delete(ctx context.Context, tenant, env, id page.ID) error
 	// DataKey returns the tenant's current key for sealing, made at first use.

@@ -117,7 +117,8 @@ func (st *pageState) checkTotals(a Acceptance) (PageStatus, *fault.Error) {
 	if a.TotalPages == pages && a.TotalRecords == records {
 		return PageNew, nil
 	}
-	return PageRefused, totalsWrong("the end marker counts %d pages with %d records, accepted were %d with %d",
+	return PageRefused, totalsWrong(
+		"the end marker counts %d pages with %d records, accepted were %d with %d",
 		a.TotalPages, a.TotalRecords, pages, records)
 }
 
@@ -164,7 +165,9 @@ func acceptanceReceipt(a *Acceptance, r *rootRow) *Receipt {
 
 // moved does what follows when a root page is settled or not by this write: the
 // outstanding counts, the contiguous mark and the fate of retried records.
-func (s *Store) moved(t *tx, st *pageState, settled bool, p *Progress, scope Scope, now int64) error {
+func (s *Store) moved(
+	t *tx, st *pageState, settled bool, p *Progress, scope Scope, now int64,
+) error {
 	c, j := st.chain, st.job
 	if settled {
 		c.outPages--
@@ -191,7 +194,8 @@ func (s *Store) moved(t *tx, st *pageState, settled bool, p *Progress, scope Sco
 // of this transaction already.
 func firstUnsettled(t *tx, c *chainRow) (uint64, error) {
 	var seq int64
-	found, err := t.row(`SELECT seq FROM roots WHERE job = ? AND step = ? AND settled = 0 AND accepted = 1
+	found, err := t.row(`SELECT seq FROM roots WHERE job = ? AND step = ? AND settled = 0 AND accepted
+		= 1
 		ORDER BY seq LIMIT 1`, []any{c.chain.Job.String(), c.chain.Step}, &seq)
 	if err != nil || found {
 		return uint64(seq), err

@@ -16,25 +16,30 @@ import (
 // key. A name that another agent of the place has is refused with E_EXISTS.
 func (s *Store) PutAgent(ctx context.Context, a model.Agent, keyHash []byte) error {
 	err := s.write(ctx, func(t *tx) error {
-		other, err := t.row(`SELECT 1 FROM agents WHERE tenant = ? AND environment = ? AND name = ? AND id <> ?`,
+		other, err := t.row(`SELECT 1 FROM agents WHERE tenant = ? AND environment = ? AND name = ? AND
+			id <> ?`,
 			[]any{a.Tenant.String(), a.Environment.String(), a.Name, a.ID.String()}, new(int))
 		if err != nil {
 			return err
 		}
 		if other {
-			return fault.Of("E_EXISTS").WithSource(source).WithSentence("an agent named " + a.Name + " exists already")
+			return fault.Of("E_EXISTS").WithSource(source).
+				WithSentence("an agent named " + a.Name + " exists already")
 		}
 		facts, err := json.Marshal(a)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO agents (id, tenant, environment, agent_group, name, state, facts, public_key,
+		_, err = t.exec(`INSERT INTO agents (id, tenant, environment, agent_group, name, state, facts,
+			public_key,
 			process, epoch, enrolled, last_seen, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?)
 			ON CONFLICT (id) DO UPDATE SET agent_group = excluded.agent_group, name = excluded.name,
 			state = excluded.state, facts = excluded.facts, public_key = excluded.public_key,
 			enrolled = excluded.enrolled, last_seen = excluded.last_seen, revoked = excluded.revoked`,
-			a.ID.String(), a.Tenant.String(), a.Environment.String(), a.Group.String(), a.Name, string(a.State),
-			string(facts), blob(keyHash), []byte{}, micros(a.Enrolled), microsOf(a.LastSeen), microsOf(a.Revoked))
+			a.ID.String(), a.Tenant.String(), a.Environment.String(), a.Group.String(), a.Name,
+			string(a.State),
+			string(facts), blob(keyHash), []byte{}, micros(a.Enrolled), microsOf(a.LastSeen),
+			microsOf(a.Revoked))
 		return err
 	})
 	if err != nil {
@@ -53,7 +58,9 @@ func (s *Store) AgentByName(ctx context.Context, scope Scope, name string) (mode
 	return s.oneAgent(ctx, scope, `name = ?`, name)
 }
 
-func (s *Store) oneAgent(ctx context.Context, scope Scope, condition, value string) (model.Agent, error) {
+func (s *Store) oneAgent(
+	ctx context.Context, scope Scope, condition, value string,
+) (model.Agent, error) {
 	list, err := agentsBy(s.read(ctx), scope, condition, value)
 	if err == nil && len(list) == 0 {
 		err = notFound("agent", value)
@@ -77,7 +84,8 @@ func agentsBy(q querier, scope Scope, condition string, args ...any) ([]model.Ag
 	w := inScope(scope)
 	w.and(condition, args...)
 	list := []model.Agent{}
-	rows, err := q.query(`SELECT id, agent_group, name, state, facts, enrolled, last_seen, revoked FROM agents`+
+	rows, err := q.query(`SELECT id, agent_group, name, state, facts, enrolled, last_seen, revoked
+		FROM agents`+
 		w.text()+` ORDER BY name`, w.args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var facts string
@@ -85,7 +93,8 @@ func agentsBy(q querier, scope Scope, condition string, args ...any) ([]model.Ag
 		var name string
 		var state model.AgentState
 		var enrolled, seen, revoked int64
-		if err := r.Scan(idScan{&id}, idScan{&group}, &name, &state, &facts, &enrolled, &seen, &revoked); err != nil {
+		if err := r.Scan(idScan{&id}, idScan{&group}, &name, &state, &facts, &enrolled, &seen,
+			&revoked); err != nil {
 			return err
 		}
 		var a model.Agent
@@ -103,7 +112,9 @@ func agentsBy(q querier, scope Scope, condition string, args ...any) ([]model.Ag
 
 // ChangeAgent lets change alter an agent in one transaction. Id, place and
 // enrollment stay; a revoked agent stays revoked.
-func (s *Store) ChangeAgent(ctx context.Context, scope Scope, id page.ID, change func(*model.Agent)) (model.Agent, error) {
+func (s *Store) ChangeAgent(
+	ctx context.Context, scope Scope, id page.ID, change func(*model.Agent),
+) (model.Agent, error) {
 	var out model.Agent
 	err := s.write(ctx, func(t *tx) error {
 		list, err := agentsBy(t, scope, `id = ?`, id.String())
@@ -132,7 +143,8 @@ func saveAgent(t *tx, id page.ID, a *model.Agent) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`UPDATE agents SET agent_group = ?, name = ?, state = ?, facts = ?, last_seen = ?, revoked = ?
+	_, err = t.exec(`UPDATE agents SET agent_group = ?, name = ?, state = ?, facts = ?, last_seen = ?,
+		revoked = ?
 		WHERE id = ?`, a.Group.String(), a.Name, string(a.State), string(facts), microsOf(a.LastSeen),
 		microsOf(a.Revoked), id.String())
 	return err
@@ -140,10 +152,13 @@ func saveAgent(t *tx, id page.ID, a *model.Agent) error {
 
 // Hello issues the epoch of an agent's process: higher for each process not seen
 // before. newest is false for a process that a later one has replaced.
-func (s *Store) Hello(ctx context.Context, scope Scope, agent page.ID, process [16]byte, now time.Time) (epoch uint64, newest bool, err error) {
+func (s *Store) Hello(
+	ctx context.Context, scope Scope, agent page.ID, process [16]byte, now time.Time,
+) (epoch uint64, newest bool, err error) {
 	err = s.write(ctx, func(t *tx) error {
 		var last int64
-		found, err := t.row(`SELECT epoch FROM agents WHERE id = ? AND tenant = ? AND environment = ? AND revoked = 0`,
+		found, err := t.row(`SELECT epoch FROM agents WHERE id = ? AND tenant = ? AND environment = ? AND
+			revoked = 0`,
 			[]any{agent.String(), scope.Tenant.String(), scope.Environment.String()}, &last)
 		if err == nil && !found {
 			err = fault.Of("E_REVOKED").WithSource(source).WithCause("the agent is unknown or revoked")

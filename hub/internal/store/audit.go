@@ -46,7 +46,8 @@ func appendAudit(t *tx, e model.AuditEntry) error {
 	}
 	e.Seq, e.At = uint64(seq+1), timeOf(micros(e.At))
 	e.Hash = auditHash(&e)
-	if _, err := t.exec(`INSERT INTO audit (tenant, seq, environment, at, actor, action, kind, object, detail, prev, hash)
+	if _, err := t.exec(`INSERT INTO audit (tenant, seq, environment, at, actor, action, kind, object,
+		detail, prev, hash)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		e.Tenant.String(), int64(e.Seq), idText(e.Environment), micros(e.At), e.Actor, e.Action, e.Kind,
 		e.Object, e.Detail, e.Prev[:], e.Hash[:]); err != nil {
@@ -81,7 +82,9 @@ func auditHash(e *model.AuditEntry) page.Hash {
 
 // AuditEntries lists the log of a tenant, newest first, before the entry with
 // seq before; 0 starts at the newest.
-func (s *Store) AuditEntries(ctx context.Context, tenant page.ID, limit int, before uint64) (AuditList, error) {
+func (s *Store) AuditEntries(
+	ctx context.Context, tenant page.ID, limit int, before uint64,
+) (AuditList, error) {
 	var out AuditList
 	if before == 0 || before > 1<<62 {
 		before = 1 << 62
@@ -107,7 +110,8 @@ func (s *Store) VerifyAudit(ctx context.Context, tenant page.ID) (uint64, error)
 	q := s.read(ctx)
 	var last model.AuditEntry
 	for {
-		rows, err := auditRows(q, `tenant = ? AND seq > ? ORDER BY seq LIMIT ?`, tenant.String(), int64(last.Seq), batch)
+		rows, err := auditRows(q, `tenant = ? AND seq > ? ORDER BY seq LIMIT ?`, tenant.String(),
+			int64(last.Seq), batch)
 		if err != nil {
 			return last.Seq, fmt.Errorf("verify audit log: %w", err)
 		}
@@ -141,7 +145,8 @@ func checkHead(q querier, tenant page.ID, last *model.AuditEntry) error {
 		return tampered("the head does not belong to entry %d", last.Seq)
 	}
 	if seq > last.Seq {
-		more, err := auditRows(q, `tenant = ? AND seq > ? ORDER BY seq LIMIT 1`, tenant.String(), int64(last.Seq))
+		more, err := auditRows(q, `tenant = ? AND seq > ? ORDER BY seq LIMIT 1`, tenant.String(),
+			int64(last.Seq))
 		if err != nil {
 			return fmt.Errorf("verify audit log: %w", err)
 		}
@@ -160,12 +165,14 @@ func tampered(format string, args ...any) error {
 
 func auditRows(q querier, where string, args ...any) ([]model.AuditEntry, error) {
 	list := []model.AuditEntry{}
-	rows, err := q.query(`SELECT tenant, seq, environment, at, actor, action, kind, object, detail, prev, hash
+	rows, err := q.query(`SELECT tenant, seq, environment, at, actor, action, kind, object, detail,
+		prev, hash
 		FROM audit WHERE `+where, args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var e model.AuditEntry
 		var at int64
-		err := r.Scan(idScan{&e.Tenant}, &e.Seq, idScan{&e.Environment}, &at, &e.Actor, &e.Action, &e.Kind,
+		err := r.Scan(idScan{&e.Tenant}, &e.Seq, idScan{&e.Environment}, &at, &e.Actor, &e.Action,
+			&e.Kind,
 			&e.Object, &e.Detail, bytesScan{e.Prev[:]}, bytesScan{e.Hash[:]})
 		e.At = timeOf(at)
 		list = append(list, e)

@@ -27,13 +27,15 @@ func BenchmarkSettle(b *testing.B) {
 func benchmarkPages(b *testing.B, s *Store) {
 	ctx, now := context.Background(), time.Now()
 	scope := Scope{Tenant: page.NewID(), Environment: page.NewID()}
-	n := NewJob{Scope: scope, ID: page.NewID(), Flow: page.NewID(), Kind: model.JobRun, Steps: []string{"read", "map-1", "load"},
+	n := NewJob{Scope: scope, ID: page.NewID(), Flow: page.NewID(), Kind: model.JobRun,
+		Steps:       []string{"read", "map-1", "load"},
 		Connections: []page.ID{page.NewID()}, Export: &NewChain{Step: "read", Resumable: true}, Now: now}
 	if _, err := s.CreateJob(ctx, n); err != nil {
 		b.Fatal(err)
 	}
 	chain, epoch := page.Chain{Job: n.ID, Step: "read"}, page.NewEpoch()
-	if _, err := s.Resume(ctx, ResumeRequest{Scope: scope, Chain: chain, Epoch: epoch, Now: now}); err != nil {
+	if _, err := s.Resume(ctx, ResumeRequest{Scope: scope, Chain: chain, Epoch: epoch,
+		Now: now}); err != nil {
 		b.Fatal(err)
 	}
 	names := make([]string, b.N)
@@ -41,7 +43,8 @@ func benchmarkPages(b *testing.B, s *Store) {
 	for i := range names {
 		root := page.ChainedName(chain, epoch, uint64(i))
 		names[i] = root + "/load"
-		a := Acceptance{Scope: scope, Root: root, Prev: prev, Records: 5000, Published: names[i : i+1], Now: now}
+		a := Acceptance{Scope: scope, Root: root, Prev: prev, Records: 5000, Published: names[i : i+1],
+			Now: now}
 		copy(a.PageHash[:], fmt.Append(nil, i))
 		prev = a.PageHash
 		if got, err := s.Accept(ctx, a); err != nil || got.Status != PageAccepted {
@@ -55,7 +58,8 @@ func benchmarkPages(b *testing.B, s *Store) {
 		for pb.Next() {
 			i := next.Add(1) - 1
 			got, err := s.Settle(ctx, Receipt{Scope: scope, Name: names[i], Job: n.ID, Step: "load",
-				Counts:   []model.StepCount{{Step: "map-1", In: 5000, Out: 5000}, {Step: "load", In: 5000, Out: 5000}},
+				Counts: []model.StepCount{{Step: "map-1", In: 5000, Out: 5000}, {Step: "load", In: 5000,
+					Out: 5000}},
 				Outcomes: Outcomes{Delivered: 5000}, Now: now})
 			if err != nil || !got.Settled {
 				b.Error(got, err)

@@ -11,7 +11,9 @@ import (
 // StoreAnswer keeps the sealed answer of an executed page until its receipt, so
 // that a redelivery goes on from it and does not execute again (DELIVERY §3.2).
 // It is refused with E_SUPERSEDED when a higher claim is stored or the job is over.
-func (s *Store) StoreAnswer(ctx context.Context, scope Scope, name string, c page.Claim, sealed []byte, now time.Time) error {
+func (s *Store) StoreAnswer(
+	ctx context.Context, scope Scope, name string, c page.Claim, sealed []byte, now time.Time,
+) error {
 	parsed, err := page.ParseName(name)
 	if err == nil {
 		err = s.write(ctx, func(t *tx) error {
@@ -40,8 +42,10 @@ func (s *Store) storeClaim(t *tx, name string, job page.ID, c page.Claim, now in
 	if err := s.checkClaim(t, name, c); err != nil {
 		return err
 	}
-	_, err := t.exec(`INSERT INTO claims (name, job, created, delivery, answer, at) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (name) DO UPDATE SET created = excluded.created, delivery = excluded.delivery, at = excluded.at`,
+	_, err := t.exec(`INSERT INTO claims (name, job, created, delivery, answer, at) VALUES (?, ?, ?,
+		?, ?, ?)
+		ON CONFLICT (name) DO UPDATE SET created = excluded.created, delivery = excluded.delivery, at =
+		excluded.at`,
 		name, job.String(), c.Created, int64(c.Delivery), []byte{}, now)
 	return err
 }

@@ -17,7 +17,9 @@ type ScopedState struct {
 }
 
 // ConnectionState returns the state of a connection; one without a row is online.
-func (s *Store) ConnectionState(ctx context.Context, scope Scope, id page.ID) (model.ConnectionState, error) {
+func (s *Store) ConnectionState(
+	ctx context.Context, scope Scope, id page.ID,
+) (model.ConnectionState, error) {
 	state, err := connectionState(s.read(ctx), scope, id)
 	if err != nil {
 		return model.ConnectionState{}, fmt.Errorf("read state of connection %s: %w", id, err)
@@ -28,7 +30,8 @@ func (s *Store) ConnectionState(ctx context.Context, scope Scope, id page.ID) (m
 func connectionState(q querier, scope Scope, id page.ID) (model.ConnectionState, error) {
 	state := model.ConnectionState{Connection: id, State: model.Online}
 	var body string
-	found, err := q.row(`SELECT body FROM connection_states WHERE connection = ? AND tenant = ? AND environment = ?`,
+	found, err := q.row(`SELECT body FROM connection_states WHERE connection = ? AND tenant = ? AND
+		environment = ?`,
 		[]any{id.String(), scope.Tenant.String(), scope.Environment.String()}, &body)
 	if err != nil || !found {
 		return state, err
@@ -68,7 +71,8 @@ func saveConnectionState(t *tx, scope Scope, state *model.ConnectionState) error
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO connection_states (connection, tenant, environment, state, next_probe, body)
+	_, err = t.exec(`INSERT INTO connection_states (connection, tenant, environment, state,
+		next_probe, body)
 		VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (connection) DO UPDATE SET
 		state = excluded.state, next_probe = excluded.next_probe, body = excluded.body`,
 		state.Connection.String(), scope.Tenant.String(), scope.Environment.String(), string(state.State),
@@ -85,7 +89,8 @@ func (s *Store) OfflineConnections(ctx context.Context) ([]ScopedState, error) {
 // DueProbes lists, over all tenants, the connections whose next probe is due. It
 // is the engine's own call.
 func (s *Store) DueProbes(ctx context.Context, now time.Time) ([]ScopedState, error) {
-	return s.connectionStates(ctx, `state <> 'online' AND next_probe > 0 AND next_probe <= ? ORDER BY next_probe`,
+	return s.connectionStates(ctx, `state <> 'online' AND next_probe > 0 AND next_probe <= ? ORDER BY
+		next_probe`,
 		micros(now))
 }
 
@@ -95,9 +100,12 @@ func (s *Store) ConnectionStates(ctx context.Context, scope Scope) ([]ScopedStat
 		scope.Tenant.String(), scope.Environment.String())
 }
 
-func (s *Store) connectionStates(ctx context.Context, where string, args ...any) ([]ScopedState, error) {
+func (s *Store) connectionStates(
+	ctx context.Context, where string, args ...any,
+) ([]ScopedState, error) {
 	list := []ScopedState{}
-	rows, err := s.read(ctx).query(`SELECT tenant, environment, body FROM connection_states WHERE `+where, args...)
+	rows, err := s.read(ctx).query(`SELECT tenant, environment, body FROM connection_states WHERE
+		`+where, args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var st ScopedState
 		var body string

@@ -82,7 +82,9 @@ func (childTB) Fatalf(format string, args ...any) {
 
 // crash runs a child, kills it with −9 after some acknowledged receipts, and
 // returns the proof of its job and the names that were acknowledged.
-func crash(t *testing.T, after int, env ...string) (model.Proof, []string, *store.Store, store.Scope) {
+func crash(
+	t *testing.T, after int, env ...string,
+) (model.Proof, []string, *store.Store, store.Scope) {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -103,7 +105,8 @@ func crash(t *testing.T, after int, env ...string) (model.Proof, []string, *stor
 		case "error":
 			t.Error(lines.Text())
 		case "job":
-			for i, id := range []interface{ UnmarshalText([]byte) error }{&job.Tenant, &job.Environment, &job.ID} {
+			for i, id := range []interface{ UnmarshalText([]byte) error }{&job.Tenant, &job.Environment,
+				&job.ID} {
 				if err := id.UnmarshalText([]byte(f[1+i])); err != nil {
 					t.Fatal(err)
 				}
@@ -138,7 +141,8 @@ func TestDelivery_3_4_SumsCloseAfterAKill(t *testing.T) {
 			t.Fatalf("the child settled %d pages only", len(acked))
 		}
 		for _, name := range acked {
-			got, err := s.Admit(context.Background(), store.Admission{Scope: scope, Name: name, Job: proof.Job})
+			got, err := s.Admit(context.Background(), store.Admission{Scope: scope, Name: name,
+				Job: proof.Job})
 			if err != nil || got.Entry != store.EntryDone {
 				t.Fatalf("the acknowledged receipt of %s is gone: %s, %v", name, got.Entry, err)
 			}

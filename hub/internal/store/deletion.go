@@ -45,8 +45,9 @@ func (s *Store) DeleteObject(ctx context.Context, scope Scope, d Deletion) error
 				return err
 			}
 		}
-		return appendAudit(t, model.AuditEntry{At: d.Now, Tenant: scope.Tenant, Environment: scope.Environment,
-			Actor: d.Actor, Action: "delete", Kind: string(d.Kind), Object: d.Name})
+		return appendAudit(t, model.AuditEntry{At: d.Now, Tenant: scope.Tenant,
+			Environment: scope.Environment,
+			Actor:       d.Actor, Action: "delete", Kind: string(d.Kind), Object: d.Name})
 	})
 	if err != nil {
 		return fmt.Errorf("delete %s %s: %w", d.Kind, d.Name, err)
@@ -69,7 +70,8 @@ func (s *Store) clear(t *tx, scope Scope, o model.Object, d Deletion) error {
 		}
 	}
 	if o.Kind == model.KindAgentGroup {
-		if _, err := t.row(`SELECT count(*) FROM agents WHERE tenant = ? AND environment = ? AND agent_group = ?
+		if _, err := t.row(`SELECT count(*) FROM agents WHERE tenant = ? AND environment = ? AND
+			agent_group = ?
 			AND revoked = 0`,
 			[]any{scope.Tenant.String(), scope.Environment.String(), o.ID.String()}, &agents); err != nil {
 			return err
@@ -88,7 +90,8 @@ func (s *Store) clear(t *tx, scope Scope, o model.Object, d Deletion) error {
 		}
 	}
 	if o.Kind == model.KindFlow {
-		_, err = t.exec(`UPDATE parked SET state = 'ignored', updated = ? WHERE tenant = ? AND environment = ?
+		_, err = t.exec(`UPDATE parked SET state = 'ignored', updated = ? WHERE tenant = ? AND
+			environment = ?
 			AND flow = ? AND state = 'parked'`,
 			micros(d.Now), scope.Tenant.String(), scope.Environment.String(), o.ID.String())
 	}
@@ -99,10 +102,12 @@ func (s *Store) clear(t *tx, scope Scope, o model.Object, d Deletion) error {
 func jobsOf(t *tx, scope Scope, o model.Object) ([]page.ID, error) {
 	switch o.Kind {
 	case model.KindFlow:
-		return jobIDs(t, `SELECT id FROM jobs WHERE tenant = ? AND environment = ? AND flow = ? AND ended = 0`,
+		return jobIDs(t, `SELECT id FROM jobs WHERE tenant = ? AND environment = ? AND flow = ? AND ended
+			= 0`,
 			scope.Tenant.String(), scope.Environment.String(), o.ID.String())
 	case model.KindConnection:
-		return jobIDs(t, `SELECT job FROM job_connections WHERE connection = ? AND open = 1`, o.ID.String())
+		return jobIDs(t, `SELECT job FROM job_connections WHERE connection = ? AND open = 1`,
+			o.ID.String())
 	}
 	return nil, nil
 }
@@ -121,5 +126,5 @@ func inUse(jobs int, parked, agents int64) error {
 	if agents > 0 {
 		return f.WithFix("revoke its agents first")
 	}
-	return f.WithFix("let them finish, or delete with --purge: jobs are cancelled and parked records ignored")
+	return f.WithFix("let them finish, or use --purge: it cancels jobs and ignores parked records")
 }

@@ -21,7 +21,7 @@ const (
 	PageAccepted   PageStatus = "accepted"   // Accept recorded it now
 	PageAlready    PageStatus = "already"    // same name, same hash: ack again
 	PageConflict   PageStatus = "conflict"   // same name or place, other hash: loud, E_PAGE_CONFLICT
-	PageSuperseded PageStatus = "superseded" // another epoch is current or the job is over: drop the tail
+	PageSuperseded PageStatus = "superseded" // another epoch reads, or the job is over
 	PageGap        PageStatus = "gap"        // a page before it is missing
 	PageRefused    PageStatus = "refused"    // its totals are wrong; Fault says how
 )
@@ -124,8 +124,8 @@ type Entry string
 const (
 	EntryGo         Entry = "go"
 	EntryDone       Entry = "done"       // it has a receipt: ack and forget
-	EntryPending    Entry = "pending"    // its root page is not accepted yet: give it back for a moment
-	EntryOrphan     Entry = "orphan"     // its root page never will be, or the job is over: ack and forget
+	EntryPending    Entry = "pending"    // root not accepted yet: give it back a moment
+	EntryOrphan     Entry = "orphan"     // root never accepted, or job over: ack
 	EntrySuperseded Entry = "superseded" // a higher claim is stored: touch nothing
 )
 

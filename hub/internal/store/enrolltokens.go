@@ -37,7 +37,8 @@ type Redemption struct {
 // CreateEnrollToken writes a token under the hash of its secret, with an audit row.
 func (s *Store) CreateEnrollToken(ctx context.Context, tok EnrollToken, hash [32]byte) error {
 	err := s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO enroll_tokens (id, hash, tenant, environment, agent_group, group_name,
+		_, err := t.exec(`INSERT INTO enroll_tokens (id, hash, tenant, environment, agent_group,
+			group_name,
 			agent_name, uses, used, created_by, created, expires, revoked)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, 0)`,
 			tok.ID.String(), hash[:], tok.Scope.Tenant.String(), tok.Scope.Environment.String(),
@@ -47,7 +48,8 @@ func (s *Store) CreateEnrollToken(ctx context.Context, tok EnrollToken, hash [32
 			return err
 		}
 		return appendAudit(t, model.AuditEntry{At: tok.Created, Tenant: tok.Scope.Tenant,
-			Environment: tok.Scope.Environment, Actor: tok.CreatedBy, Action: "agent token", Kind: "AgentGroup",
+			Environment: tok.Scope.Environment, Actor: tok.CreatedBy, Action: "agent token",
+			Kind:   "AgentGroup",
 			Object: tok.GroupName})
 	})
 	if err != nil {
@@ -58,7 +60,8 @@ func (s *Store) CreateEnrollToken(ctx context.Context, tok EnrollToken, hash [32
 
 // EnrollTokens lists the tokens of a place, newest first.
 func (s *Store) EnrollTokens(ctx context.Context, scope Scope) ([]EnrollToken, error) {
-	list, err := enrollTokens(s.read(ctx), `tenant = ? AND environment = ? ORDER BY created DESC, id DESC`,
+	list, err := enrollTokens(s.read(ctx), `tenant = ? AND environment = ? ORDER BY created DESC, id
+		DESC`,
 		scope.Tenant.String(), scope.Environment.String())
 	if err != nil {
 		return nil, fmt.Errorf("list enrollment tokens: %w", err)
@@ -67,9 +70,12 @@ func (s *Store) EnrollTokens(ctx context.Context, scope Scope) ([]EnrollToken, e
 }
 
 // RevokeEnrollToken makes a token useless.
-func (s *Store) RevokeEnrollToken(ctx context.Context, scope Scope, id page.ID, actor string, now time.Time) error {
+func (s *Store) RevokeEnrollToken(
+	ctx context.Context, scope Scope, id page.ID, actor string, now time.Time,
+) error {
 	err := s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE enroll_tokens SET revoked = ? WHERE id = ? AND tenant = ? AND environment = ?
+		n, err := t.exec(`UPDATE enroll_tokens SET revoked = ? WHERE id = ? AND tenant = ? AND
+			environment = ?
 			AND revoked = 0`, micros(now), id.String(), scope.Tenant.String(), scope.Environment.String())
 		if err == nil && n == 0 {
 			err = notFound("enrollment token", id.String())
@@ -77,8 +83,9 @@ func (s *Store) RevokeEnrollToken(ctx context.Context, scope Scope, id page.ID, 
 		if err != nil {
 			return err
 		}
-		return appendAudit(t, model.AuditEntry{At: now, Tenant: scope.Tenant, Environment: scope.Environment,
-			Actor: actor, Action: "agent token revoke", Kind: "AgentGroup", Object: id.String()})
+		return appendAudit(t, model.AuditEntry{At: now, Tenant: scope.Tenant,
+			Environment: scope.Environment,
+			Actor:       actor, Action: "agent token revoke", Kind: "AgentGroup", Object: id.String()})
 	})
 	if err != nil {
 		return fmt.Errorf("revoke enrollment token %s: %w", id, err)
@@ -90,7 +97,9 @@ func (s *Store) RevokeEnrollToken(ctx context.Context, scope Scope, id page.ID, 
 // wins each use; the same key may come again within the token's life and gets
 // the same agent. Refused with E_TOKEN_INVALID, E_TOKEN_EXPIRED or E_TOKEN_USED.
 // It decides the tenant, so it is bound to none.
-func (s *Store) RedeemToken(ctx context.Context, hash [32]byte, keyHash [32]byte, now time.Time) (Redemption, error) {
+func (s *Store) RedeemToken(
+	ctx context.Context, hash [32]byte, keyHash [32]byte, now time.Time,
+) (Redemption, error) {
 	var out Redemption
 	err := s.write(ctx, func(t *tx) error {
 		list, err := enrollTokens(t, `hash = ?`, hash[:])
@@ -119,7 +128,8 @@ func (s *Store) RedeemToken(ctx context.Context, hash [32]byte, keyHash [32]byte
 }
 
 func useToken(t *tx, r *Redemption, keyHash [32]byte, now time.Time) error {
-	n, err := t.exec(`UPDATE enroll_tokens SET used = used + 1 WHERE id = ? AND used < uses`, r.Token.ID.String())
+	n, err := t.exec(`UPDATE enroll_tokens SET used = used + 1 WHERE id = ? AND used < uses`,
+		r.Token.ID.String())
 	if err != nil {
 		return err
 	}
@@ -134,13 +144,16 @@ func useToken(t *tx, r *Redemption, keyHash [32]byte, now time.Time) error {
 
 func enrollTokens(q querier, where string, args ...any) ([]EnrollToken, error) {
 	list := []EnrollToken{}
-	rows, err := q.query(`SELECT id, tenant, environment, agent_group, group_name, agent_name, uses, used,
+	rows, err := q.query(`SELECT id, tenant, environment, agent_group, group_name, agent_name, uses,
+		used,
 		created_by, created, expires, revoked FROM enroll_tokens WHERE `+where, args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var tok EnrollToken
 		var created, expires, revoked int64
-		err := r.Scan(idScan{&tok.ID}, idScan{&tok.Scope.Tenant}, idScan{&tok.Scope.Environment}, idScan{&tok.Group},
-			&tok.GroupName, &tok.AgentName, &tok.Uses, &tok.Used, &tok.CreatedBy, &created, &expires, &revoked)
+		err := r.Scan(idScan{&tok.ID}, idScan{&tok.Scope.Tenant}, idScan{&tok.Scope.Environment},
+			idScan{&tok.Group},
+			&tok.GroupName, &tok.AgentName, &tok.Uses, &tok.Used, &tok.CreatedBy, &created, &expires,
+			&revoked)
 		tok.Created, tok.Expires, tok.Revoked = timeOf(created), timeOf(expires), timePtr(revoked)
 		list = append(list, tok)
 		return err

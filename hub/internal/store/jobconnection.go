@@ -13,7 +13,9 @@ import (
 
 // PauseConnection pauses, where they are, the jobs that use a connection and run
 // or wait to run; it returns them. Jobs paused for another reason keep it.
-func (s *Store) PauseConnection(ctx context.Context, scope Scope, connection page.ID, cause *fault.Error, now time.Time) ([]page.ID, error) {
+func (s *Store) PauseConnection(
+	ctx context.Context, scope Scope, connection page.ID, cause *fault.Error, now time.Time,
+) ([]page.ID, error) {
 	text, err := faultText(cause)
 	if err != nil {
 		return nil, fmt.Errorf("pause jobs of connection %s: %w", connection, err)
@@ -50,7 +52,9 @@ func pauseFor(t *tx, job page.ID, cause string, connection page.ID) error {
 // ResumeConnection lets the jobs go on that waited for a connection, and names
 // what to publish. A job that also uses a connection still offline waits for
 // that one now, and is not in the answer.
-func (s *Store) ResumeConnection(ctx context.Context, scope Scope, connection page.ID, now time.Time) ([]Reads, error) {
+func (s *Store) ResumeConnection(
+	ctx context.Context, scope Scope, connection page.ID, now time.Time,
+) ([]Reads, error) {
 	var out []Reads
 	err := s.write(ctx, func(t *tx) error {
 		ids, err := jobIDs(t, `SELECT id FROM jobs WHERE paused_by = ? AND state = 'paused'

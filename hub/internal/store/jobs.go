@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"ropeway/hub/internal/model"
@@ -55,7 +54,8 @@ func (s *Store) readReads(t *tx, scope Scope, id page.ID, out *Reads) error {
 
 func insertJob(t *tx, n NewJob) error {
 	vars := string(n.Vars)
-	_, err := t.exec(`INSERT INTO jobs (id, tenant, environment, flow, flow_name, flow_version, kind, state,
+	_, err := t.exec(`INSERT INTO jobs (id, tenant, environment, flow, flow_name, flow_version, kind,
+		state,
 		cause, paused_by, retry_at, vars, guarantee, created, started, ended,
 		exported, delivered, filtered, parked, expired, pages, settled, bytes)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, ?, ?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)`,
@@ -84,13 +84,15 @@ func insertJob(t *tx, n NewJob) error {
 }
 
 func insertChain(t *tx, scope Scope, c *chainRow) error {
-	_, err := t.exec(`INSERT INTO chains (job, step, tenant, environment, connection, resumable, open, ended,
+	_, err := t.exec(`INSERT INTO chains (job, step, tenant, environment, connection, resumable, open,
+		ended,
 		total_pages, total_records, accepted, records, last_hash, last_cursor, epoch,
 		base_seq, base_hash, base_cursor, base_records, next_read, published_read, published_at,
 		continuation, out_pages, out_bytes, settled, settled_to)
 		VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 0, ?, ?, 0, ?, ?, ?, 0, 0)`,
 		c.chain.Job.String(), c.chain.Step, scope.Tenant.String(), scope.Environment.String(),
-		idText(c.connection), flag(c.resumable), flag(c.ended), int64(c.totalPages), int64(c.totalRecords),
+		idText(c.connection), flag(c.resumable), flag(c.ended), int64(c.totalPages),
+		int64(c.totalRecords),
 		int64(c.accepted), int64(c.records), c.lastHash[:], []byte{}, c.epoch[:], c.baseHash[:], []byte{},
 		c.nextRead, c.publishedRead, []byte{}, c.outPages, c.outBytes)
 	return err
@@ -98,7 +100,9 @@ func insertChain(t *tx, scope Scope, c *chainRow) error {
 
 // StartJob moves a queued job to running and names the reads to publish. A job
 // that runs already gives the same answer.
-func (s *Store) StartJob(ctx context.Context, scope Scope, id page.ID, now time.Time) (Reads, error) {
+func (s *Store) StartJob(
+	ctx context.Context, scope Scope, id page.ID, now time.Time,
+) (Reads, error) {
 	return s.setRunning(ctx, "start", scope, id, func(t *tx, j *jobRow) error {
 		if j.state != model.JobQueued {
 			return stateConflict("the job is %s, not queued", j.state)
@@ -108,7 +112,9 @@ func (s *Store) StartJob(ctx context.Context, scope Scope, id page.ID, now time.
 }
 
 // setRunning makes a job run by way of change and returns what to publish.
-func (s *Store) setRunning(ctx context.Context, verb string, scope Scope, id page.ID, change func(*tx, *jobRow) error) (Reads, error) {
+func (s *Store) setRunning(
+	ctx context.Context, verb string, scope Scope, id page.ID, change func(*tx, *jobRow) error,
+) (Reads, error) {
 	var out Reads
 	err := s.write(ctx, func(t *tx) error {
 		j, found, err := loadJob(t, scope, id)
@@ -166,23 +172,19 @@ func (s *Store) Plan(ctx context.Context, scope Scope, id page.ID) (JobPlan, err
 }
 
 // Jobs lists jobs, newest first.
-func (s *Store) Jobs(ctx context.Context, scope Scope, f JobFilter, limit int, cursor string) (JobList, error) {
+func (s *Store) Jobs(
+	ctx context.Context, scope Scope, f JobFilter, limit int, cursor string,
+) (JobList, error) {
 	var out JobList
-	w := inScope(scope)
-	if !f.Flow.IsZero() {
-		w.and(`flow = ?`, f.Flow.String())
-	}
-	if f.Kind != "" {
-		w.and(`kind = ?`, string(f.Kind))
-	}
-	if onlyOpen(f.States) {
-		w.and(`ended = 0`)
-	}
-	whereIn(w, `state`, f.States)
-	err := w.before(cursor)
-	if err == nil {
-		out.Items, err = scanJobs(s.read(ctx), w, limit+1)
-	}
+	var err error
+	out.Items, err = byState(f.States, limit+1, func(states []model.JobState) ([]model.Job, error) {
+		f.States = states
+		w := f.where(scope)
+		if err := w.before(cursor); err != nil {
+			return nil, err
+		}
+		return scanJobs(s.read(ctx), w, limit+1)
+	}, func(j model.Job) (time.Time, page.ID) { return j.Created, j.ID })
 	if err != nil {
 		return JobList{}, fmt.Errorf("list jobs: %w", err)
 	}
@@ -195,7 +197,8 @@ func (s *Store) Jobs(ctx context.Context, scope Scope, f JobFilter, limit int, c
 
 func scanJobs(q querier, w *where, limit int) ([]model.Job, error) {
 	list := []model.Job{}
-	rows, err := q.query(jobColumns+w.text()+` ORDER BY created DESC, id DESC LIMIT ?`, append(w.args, limit)...)
+	rows, err := q.query(jobColumns+w.text()+` ORDER BY created DESC, id DESC LIMIT ?`, append(w.args,
+		limit)...)
 	err = each(rows, err, func(r rowScanner) error {
 		job, err := scanJob(r)
 		if err == nil {
@@ -211,19 +214,22 @@ func scanJobs(q querier, w *where, limit int) ([]model.Job, error) {
 	return list, err
 }
 
-// onlyOpen reports whether the states leave out every ended job, so that the
-// short index of open jobs serves.
-func onlyOpen(states []model.JobState) bool {
-	for _, st := range states {
-		if st.Terminal() {
-			return false
-		}
+func (f JobFilter) where(scope Scope) *where {
+	w := inScope(scope)
+	if !f.Flow.IsZero() {
+		w.and(`flow = ?`, f.Flow.String())
 	}
-	return len(states) > 0
+	if f.Kind != "" {
+		w.and(`kind = ?`, string(f.Kind))
+	}
+	whereIn(w, `state`, f.States)
+	return w
 }
 
-const jobColumns = `SELECT id, tenant, environment, flow, flow_name, flow_version, kind, state, cause,
-	guarantee, created, started, ended, exported, delivered, filtered, parked, expired, pages, bytes FROM jobs`
+const jobColumns = `SELECT id, tenant, environment, flow, flow_name, flow_version, kind, state,
+	cause,
+	guarantee, created, started, ended, exported, delivered, filtered, parked, expired, pages, bytes
+	FROM jobs`
 
 // readJob reads a job with its steps, for people.
 func readJob(q querier, scope Scope, id page.ID) (*model.Job, bool, error) {
@@ -246,9 +252,11 @@ func scanJob(r rowScanner) (*model.Job, error) {
 	var j model.Job
 	var cause string
 	var created, started, ended int64
-	err := r.Scan(idScan{&j.ID}, idScan{&j.Tenant}, idScan{&j.Environment}, idScan{&j.Flow}, &j.FlowName,
+	err := r.Scan(idScan{&j.ID}, idScan{&j.Tenant}, idScan{&j.Environment}, idScan{&j.Flow},
+		&j.FlowName,
 		&j.FlowVersion, &j.Kind, &j.State, &cause, &j.Guarantee, &created, &started, &ended,
-		&j.Records.Exported, &j.Records.Delivered, &j.Records.Filtered, &j.Records.Parked, &j.Records.Expired,
+		&j.Records.Exported, &j.Records.Delivered, &j.Records.Filtered, &j.Records.Parked,
+		&j.Records.Expired,
 		&j.Pages, &j.Bytes)
 	if err != nil {
 		return nil, err
@@ -261,67 +269,4 @@ func scanJob(r rowScanner) (*model.Job, error) {
 	}
 	j.Cause, err = faultOf(cause)
 	return &j, err
-}
-
-// where collects the conditions of a list. Texts are constants; values are bound.
-type where struct {
-	parts []string
-	args  []any
-}
-
-func inScope(scope Scope) *where {
-	w := &where{}
-	w.and(`tenant = ?`, scope.Tenant.String())
-	w.and(`environment = ?`, scope.Environment.String())
-	return w
-}
-
-func (w *where) and(part string, args ...any) {
-	w.parts = append(w.parts, part)
-	w.args = append(w.args, args...)
-}
-
-func (w *where) text() string { return ` WHERE ` + strings.Join(w.parts, ` AND `) }
-
-// whereIn adds a list of values; an empty list does not restrict.
-func whereIn[T ~string](w *where, column string, values []T) {
-	if len(values) == 0 {
-		return
-	}
-	args := make([]any, len(values))
-	for i, v := range values {
-		args[i] = string(v)
-	}
-	w.and(column+` IN (?`+strings.Repeat(`, ?`, len(values)-1)+`)`, args...)
-}
-
-// before continues a list that is ordered by created and id, newest first.
-func (w *where) before(cursor string) error {
-	if cursor == "" {
-		return nil
-	}
-	at, id, err := parseCursor(cursor)
-	if err != nil {
-		return err
-	}
-	w.and(`created <= ?`, at)
-	w.and(`(created < ? OR id < ?)`, at, id.String())
-	return nil
-}
-
-func cursorAt(created time.Time, id page.ID) string {
-	return fmt.Sprintf("%d-%s", micros(created), id)
-}
-
-func parseCursor(cursor string) (int64, page.ID, error) {
-	stamp, text, _ := strings.Cut(cursor, "-")
-	var at int64
-	if _, err := fmt.Sscanf(stamp, "%d", &at); err != nil {
-		return 0, page.ID{}, invalid("the cursor is not one of this list")
-	}
-	id, err := page.ParseID(text)
-	if err != nil {
-		return 0, page.ID{}, invalid("the cursor is not one of this list")
-	}
-	return at, id, nil
 }

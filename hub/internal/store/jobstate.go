@@ -12,16 +12,20 @@ import (
 
 // PauseJob stops a job where it is. Pausing a paused job replaces the cause,
 // except that a sum that is open stays the cause.
-func (s *Store) PauseJob(ctx context.Context, scope Scope, id page.ID, p Pause, now time.Time) error {
+func (s *Store) PauseJob(
+	ctx context.Context, scope Scope, id page.ID, p Pause, now time.Time,
+) error {
 	cause, err := faultText(p.Cause)
 	if err != nil {
 		return fmt.Errorf("pause job %s: %w", id, err)
 	}
 	_, err = s.changeJob(ctx, "pause", scope, id, func(t *tx, j *jobRow) error {
-		if old, err := faultOf(j.cause); err == nil && old != nil && old.Code == "E_SUM_OPEN" && j.state == model.JobPaused {
+		if old, err := faultOf(j.cause); err == nil && old != nil && old.Code == "E_SUM_OPEN" &&
+			j.state == model.JobPaused {
 			return nil
 		}
-		_, err := t.exec(`UPDATE jobs SET state = ?, cause = ?, paused_by = ?, retry_at = ? WHERE id = ? AND ended = 0`,
+		_, err := t.exec(`UPDATE jobs SET state = ?, cause = ?, paused_by = ?, retry_at = ? WHERE id = ?
+			AND ended = 0`,
 			string(model.JobPaused), cause, idText(p.Connection), microsOf(p.RetryAt), id.String())
 		return err
 	})
@@ -31,7 +35,9 @@ func (s *Store) PauseJob(ctx context.Context, scope Scope, id page.ID, p Pause, 
 // ResumeJob lets a paused job go on where it stopped and names the reads to
 // publish. A job with nothing left to do ends instead; one that runs already
 // gives the same answer, and one that has ended is returned as it is.
-func (s *Store) ResumeJob(ctx context.Context, scope Scope, id page.ID, now time.Time) (Reads, error) {
+func (s *Store) ResumeJob(
+	ctx context.Context, scope Scope, id page.ID, now time.Time,
+) (Reads, error) {
 	return s.setRunning(ctx, "resume", scope, id, func(t *tx, j *jobRow) error {
 		if j.state.Terminal() {
 			return nil
@@ -56,14 +62,18 @@ func (s *Store) unpause(t *tx, scope Scope, j *jobRow, now time.Time) error {
 
 // CancelJob ends a job by hand. What is in flight may still arrive; its receipts
 // are not counted. Records that a retry had taken and not finished wait again.
-func (s *Store) CancelJob(ctx context.Context, scope Scope, id page.ID, now time.Time) (model.Job, error) {
+func (s *Store) CancelJob(
+	ctx context.Context, scope Scope, id page.ID, now time.Time,
+) (model.Job, error) {
 	return s.changeJob(ctx, "cancel", scope, id, func(t *tx, j *jobRow) error {
 		return endJob(t, j, model.JobCancelled, "", micros(now))
 	})
 }
 
 // FailJob ends a job that cannot go on.
-func (s *Store) FailJob(ctx context.Context, scope Scope, id page.ID, cause *fault.Error, now time.Time) (model.Job, error) {
+func (s *Store) FailJob(
+	ctx context.Context, scope Scope, id page.ID, cause *fault.Error, now time.Time,
+) (model.Job, error) {
 	text, err := faultText(cause)
 	if err != nil {
 		return model.Job{}, fmt.Errorf("fail job %s: %w", id, err)
@@ -75,7 +85,9 @@ func (s *Store) FailJob(ctx context.Context, scope Scope, id page.ID, cause *fau
 
 // changeJob runs change on a job that is not terminal; else it is refused with
 // E_STATE_CONFLICT.
-func (s *Store) changeJob(ctx context.Context, verb string, scope Scope, id page.ID, change func(*tx, *jobRow) error) (model.Job, error) {
+func (s *Store) changeJob(
+	ctx context.Context, verb string, scope Scope, id page.ID, change func(*tx, *jobRow) error,
+) (model.Job, error) {
 	var out *model.Job
 	err := s.write(ctx, func(t *tx) error {
 		j, found, err := loadJob(t, scope, id)
@@ -102,7 +114,9 @@ func (s *Store) changeJob(ctx context.Context, verb string, scope Scope, id page
 // TryPaused reports whether the caller may let one page of a paused job through
 // to see whether its cause is gone. Of many callers at most one wins per window:
 // the winner moves the next try on by it.
-func (s *Store) TryPaused(ctx context.Context, scope Scope, id page.ID, now time.Time) (bool, error) {
+func (s *Store) TryPaused(
+	ctx context.Context, scope Scope, id page.ID, now time.Time,
+) (bool, error) {
 	won := false
 	err := s.write(ctx, func(t *tx) error {
 		n, err := t.exec(`UPDATE jobs SET retry_at = ? WHERE id = ? AND tenant = ? AND environment = ?
@@ -134,7 +148,8 @@ func (s *Store) UsedBy(ctx context.Context, connection page.ID) ([]JobRef, error
 // DuePaused lists, over all tenants, the paused jobs whose next try is due. It is
 // the engine's own call.
 func (s *Store) DuePaused(ctx context.Context, now time.Time) ([]JobRef, error) {
-	return s.jobRefs(ctx, `FROM jobs j WHERE j.state = 'paused' AND j.retry_at > 0 AND j.retry_at <= ?`, micros(now))
+	return s.jobRefs(ctx, `FROM jobs j WHERE j.state = 'paused' AND j.retry_at > 0 AND j.retry_at <=
+		?`, micros(now))
 }
 
 // OpenJobs lists, over all tenants, every job that is not terminal. It is the
@@ -147,7 +162,8 @@ func (s *Store) jobRefs(ctx context.Context, from string, args ...any) (list []J
 	rows, err := s.read(ctx).query(`SELECT j.tenant, j.environment, j.id, j.state `+from, args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var ref JobRef
-		err := r.Scan(idScan{&ref.Scope.Tenant}, idScan{&ref.Scope.Environment}, idScan{&ref.Job}, &ref.State)
+		err := r.Scan(idScan{&ref.Scope.Tenant}, idScan{&ref.Scope.Environment}, idScan{&ref.Job},
+			&ref.State)
 		list = append(list, ref)
 		return err
 	})

@@ -38,7 +38,9 @@ const (
 // ApplyObjects creates or changes a set of objects, all or none, with an audit
 // row for each that changed. An object keeps its id; its version counts up only
 // when the spec changes, and every version of a flow is kept.
-func (s *Store) ApplyObjects(ctx context.Context, scope Scope, actor string, changes []Change, now time.Time) ([]Applied, error) {
+func (s *Store) ApplyObjects(
+	ctx context.Context, scope Scope, actor string, changes []Change, now time.Time,
+) ([]Applied, error) {
 	var out []Applied
 	err := s.write(ctx, func(t *tx) error {
 		for _, c := range changes {
@@ -78,7 +80,8 @@ func applyOne(t *tx, scope Scope, actor string, c Change, now time.Time) (Applie
 	o.Labels, o.Spec, o.Updated = c.Labels, spec.Bytes(), timeOf(micros(now))
 	a.Action = ActionChanged
 	if !found {
-		*o = model.Object{ID: page.NewID(), Tenant: scope.Tenant, Environment: scope.Environment, Kind: c.Kind,
+		*o = model.Object{ID: page.NewID(), Tenant: scope.Tenant, Environment: scope.Environment,
+			Kind: c.Kind,
 			Name: c.Name, Labels: c.Labels, Spec: spec.Bytes(), Created: o.Updated, Updated: o.Updated}
 		a.Action = ActionCreated
 	}
@@ -95,7 +98,8 @@ func saveObject(t *tx, a *Applied, actor string, newVersion bool, now time.Time)
 		return err
 	}
 	if a.Action == ActionCreated {
-		_, err = t.exec(`INSERT INTO objects (id, tenant, environment, kind, name, labels, version, spec, created, updated)
+		_, err = t.exec(`INSERT INTO objects (id, tenant, environment, kind, name, labels, version, spec,
+			created, updated)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			o.ID.String(), o.Tenant.String(), o.Environment.String(), string(o.Kind), o.Name, string(labels),
 			int64(o.Version), string(o.Spec), micros(now), micros(now))
@@ -107,17 +111,21 @@ func saveObject(t *tx, a *Applied, actor string, newVersion bool, now time.Time)
 		return err
 	}
 	if newVersion && o.Kind == model.KindFlow {
-		if _, err := t.exec(`INSERT INTO flow_versions (flow, version, tenant, environment, name, spec, actor, created)
+		if _, err := t.exec(`INSERT INTO flow_versions (flow, version, tenant, environment, name, spec,
+			actor, created)
 			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, o.ID.String(), int64(o.Version), o.Tenant.String(),
 			o.Environment.String(), o.Name, string(o.Spec), actor, micros(now)); err != nil {
 			return err
 		}
 	}
-	return appendAudit(t, model.AuditEntry{At: now, Tenant: o.Tenant, Environment: o.Environment, Actor: actor,
-		Action: "apply", Kind: string(o.Kind), Object: o.Name, Detail: fmt.Sprintf("%s, version %d", a.Action, o.Version)})
+	return appendAudit(t, model.AuditEntry{At: now, Tenant: o.Tenant, Environment: o.Environment,
+		Actor:  actor,
+		Action: "apply", Kind: string(o.Kind), Object: o.Name, Detail: fmt.Sprintf("%s, version %d",
+			a.Action, o.Version)})
 }
 
-const objectColumns = `SELECT id, tenant, environment, kind, name, labels, version, spec, created, updated FROM objects`
+const objectColumns = `SELECT id, tenant, environment, kind, name, labels, version, spec, created,
+	updated FROM objects`
 
 func objectBy(q querier, scope Scope, condition string, args ...any) (model.Object, bool, error) {
 	list, err := objectsBy(q, scope, condition, args...)
@@ -136,7 +144,8 @@ func objectsBy(q querier, scope Scope, condition string, args ...any) ([]model.O
 		var o model.Object
 		var labels, spec string
 		var created, updated int64
-		if err := r.Scan(idScan{&o.ID}, idScan{&o.Tenant}, idScan{&o.Environment}, &o.Kind, &o.Name, &labels,
+		if err := r.Scan(idScan{&o.ID}, idScan{&o.Tenant}, idScan{&o.Environment}, &o.Kind, &o.Name,
+			&labels,
 			&o.Version, &spec, &created, &updated); err != nil {
 			return err
 		}
@@ -148,7 +157,9 @@ func objectsBy(q querier, scope Scope, condition string, args ...any) ([]model.O
 }
 
 // Object returns one object by its kind and name.
-func (s *Store) Object(ctx context.Context, scope Scope, kind model.Kind, name string) (model.Object, error) {
+func (s *Store) Object(
+	ctx context.Context, scope Scope, kind model.Kind, name string,
+) (model.Object, error) {
 	o, found, err := objectBy(s.read(ctx), scope, `kind = ? AND name = ?`, string(kind), name)
 	if err == nil && !found {
 		err = notFound(string(kind), name)
@@ -181,13 +192,17 @@ func (s *Store) Objects(ctx context.Context, scope Scope, kind model.Kind) ([]mo
 }
 
 // FlowVersion returns a flow as it was at a version. The flow may be deleted.
-func (s *Store) FlowVersion(ctx context.Context, scope Scope, flow page.ID, version uint64) (model.Object, error) {
-	o := model.Object{ID: flow, Tenant: scope.Tenant, Environment: scope.Environment, Kind: model.KindFlow, Version: version}
+func (s *Store) FlowVersion(
+	ctx context.Context, scope Scope, flow page.ID, version uint64,
+) (model.Object, error) {
+	o := model.Object{ID: flow, Tenant: scope.Tenant, Environment: scope.Environment,
+		Kind: model.KindFlow, Version: version}
 	var spec string
 	var created int64
 	found, err := s.read(ctx).row(`SELECT name, spec, created FROM flow_versions
 		WHERE flow = ? AND version = ? AND tenant = ? AND environment = ?`,
-		[]any{flow.String(), int64(version), scope.Tenant.String(), scope.Environment.String()}, &o.Name, &spec, &created)
+		[]any{flow.String(), int64(version), scope.Tenant.String(), scope.Environment.String()}, &o.Name,
+		&spec, &created)
 	if err == nil && !found {
 		err = notFound("flow version", fmt.Sprintf("%s/%d", flow, version))
 	}

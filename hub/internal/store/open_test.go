@@ -82,7 +82,8 @@ func TestMutation_NoClaimsTakesStaleOwners(t *testing.T) {
 	a := run.Next(4)
 	run.Accept(a)
 	stale := run.Receipt(a, 0)
-	if _, err := s.Admit(context.Background(), store.Admission{Scope: run.Scope, Name: stale.Name, Job: run.Job,
+	if _, err := s.Admit(context.Background(), store.Admission{Scope: run.Scope, Name: stale.Name,
+		Job:   run.Job,
 		Claim: storetest.Claim(2), NeedClaim: true}); err != nil {
 		t.Fatal(err)
 	}

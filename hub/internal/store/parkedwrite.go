@@ -8,7 +8,9 @@ import (
 // insertParked writes the records that a page parked. In a retry job they count
 // on from the record that was retried; elsewhere a waiting record of another job
 // with the same trace key is superseded (SEMANTICS §5.5).
-func (s *Store) insertParked(t *tx, scope Scope, j *jobRow, root string, records []NewParked, now int64) error {
+func (s *Store) insertParked(
+	t *tx, scope Scope, j *jobRow, root string, records []NewParked, now int64,
+) error {
 	for i := range records {
 		attempts := int64(1)
 		if j.kind == model.JobRetry {
@@ -32,7 +34,8 @@ func insertOneParked(t *tx, scope Scope, j *jobRow, p *NewParked, attempts, now 
 	if !p.TraceHash.IsZero() {
 		trace = p.TraceHash[:]
 	}
-	_, err := t.exec(`INSERT INTO parked (id, tenant, environment, job, flow, flow_name, flow_version, step,
+	_, err := t.exec(`INSERT INTO parked (id, tenant, environment, job, flow, flow_name, flow_version,
+		step,
 		page, page_index, origin_root, origin_index, class, code, fingerprint, trace_hash, record, detail,
 		state, retry_job, retry_root, retry_seq, retry_index, attempts, edited, created, updated)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', 0, 0, ?, 0, ?, ?)`,
@@ -55,7 +58,8 @@ func supersedeByTrace(t *tx, scope Scope, j *jobRow, trace page.Hash, now int64)
 	if trace.IsZero() {
 		return nil
 	}
-	_, err := t.exec(`UPDATE parked SET state = 'superseded', updated = ? WHERE tenant = ? AND environment = ?
+	_, err := t.exec(`UPDATE parked SET state = 'superseded', updated = ? WHERE tenant = ? AND
+		environment = ?
 		AND flow = ? AND trace_hash = ? AND state = 'parked' AND job <> ?`,
 		now, scope.Tenant.String(), scope.Environment.String(), j.flow.String(), trace[:], j.id.String())
 	return err
@@ -68,8 +72,10 @@ func resolveRetried(t *tx, j *jobRow, root string, now int64) error {
 		return nil
 	}
 	if _, err := t.exec(`UPDATE parked SET state = 'superseded', updated = ?
-		WHERE retry_root = ? AND retry_root <> '' AND state = 'retrying' AND EXISTS (SELECT 1 FROM parked n
-			WHERE n.job = ? AND n.origin_root = parked.origin_root AND n.origin_index = parked.origin_index)`,
+		WHERE retry_root = ? AND retry_root <> '' AND state = 'retrying' AND EXISTS (SELECT 1 FROM parked
+		n
+			WHERE n.job = ? AND n.origin_root = parked.origin_root AND n.origin_index =
+			parked.origin_index)`,
 		now, root, j.id.String()); err != nil {
 		return err
 	}
@@ -85,7 +91,8 @@ func giveBackRetried(t *tx, j *jobRow, now int64) error {
 		return nil
 	}
 	_, err := t.exec(`UPDATE parked SET state = 'parked', retry_job = '', retry_root = '', updated = ?
-		WHERE state = 'retrying' AND retry_root <> '' AND retry_root IN (SELECT root FROM fixed_pages WHERE job = ?)`,
+		WHERE state = 'retrying' AND retry_root <> '' AND retry_root IN (SELECT root FROM fixed_pages
+		WHERE job = ?)`,
 		now, j.id.String())
 	return err
 }

@@ -26,7 +26,9 @@ type Environment struct {
 
 // EnsureTenant returns the tenant of that name and makes it first if it is not
 // there; egress is used only then. It is an operator's call.
-func (s *Store) EnsureTenant(ctx context.Context, name, egress string, now time.Time) (Tenant, error) {
+func (s *Store) EnsureTenant(
+	ctx context.Context, name, egress string, now time.Time,
+) (Tenant, error) {
 	var out Tenant
 	err := s.write(ctx, func(t *tx) error {
 		if _, err := t.exec(`INSERT INTO tenants (id, name, egress, created) VALUES (?, ?, ?, ?)
@@ -93,11 +95,14 @@ func (s *Store) Tenants(ctx context.Context) ([]Tenant, error) {
 
 // EnsureEnvironment returns the environment of that name and makes it first if
 // it is not there.
-func (s *Store) EnsureEnvironment(ctx context.Context, tenant page.ID, name string, now time.Time) (Environment, error) {
+func (s *Store) EnsureEnvironment(
+	ctx context.Context, tenant page.ID, name string, now time.Time,
+) (Environment, error) {
 	var out Environment
 	err := s.write(ctx, func(t *tx) error {
 		if _, err := t.exec(`INSERT INTO environments (id, tenant, name, created) VALUES (?, ?, ?, ?)
-			ON CONFLICT (tenant, name) DO NOTHING`, page.NewID().String(), tenant.String(), name, micros(now)); err != nil {
+			ON CONFLICT (tenant, name) DO NOTHING`, page.NewID().String(), tenant.String(), name,
+			micros(now)); err != nil {
 			return err
 		}
 		list, err := environmentsOf(t, tenant)
@@ -124,7 +129,9 @@ func (s *Store) Environments(ctx context.Context, tenant page.ID) ([]Environment
 }
 
 // EnvironmentByName returns one environment of a tenant.
-func (s *Store) EnvironmentByName(ctx context.Context, tenant page.ID, name string) (Environment, error) {
+func (s *Store) EnvironmentByName(
+	ctx context.Context, tenant page.ID, name string,
+) (Environment, error) {
 	list, err := s.Environments(ctx, tenant)
 	if err != nil {
 		return Environment{}, err
@@ -139,7 +146,8 @@ func (s *Store) EnvironmentByName(ctx context.Context, tenant page.ID, name stri
 
 func environmentsOf(q querier, tenant page.ID) ([]Environment, error) {
 	list := []Environment{}
-	rows, err := q.query(`SELECT id, tenant, name, created FROM environments WHERE tenant = ? ORDER BY name`,
+	rows, err := q.query(`SELECT id, tenant, name, created FROM environments WHERE tenant = ? ORDER BY
+		name`,
 		tenant.String())
 	err = each(rows, err, func(r rowScanner) error {
 		var e Environment
@@ -171,7 +179,8 @@ func (s *Store) Places(ctx context.Context) ([]Scope, error) {
 // Meta returns a setting that the hub keeps about itself; empty if not set.
 func (s *Store) Meta(ctx context.Context, name string) (string, error) {
 	var value string
-	if _, err := s.read(ctx).row(`SELECT value FROM meta WHERE name = ?`, []any{name}, &value); err != nil {
+	if _, err := s.read(ctx).row(`SELECT value FROM meta WHERE name = ?`, []any{name},
+		&value); err != nil {
 		return "", fmt.Errorf("read setting %s: %w", name, err)
 	}
 	return value, nil

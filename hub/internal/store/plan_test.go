@@ -19,7 +19,8 @@ import (
 func TestPerformance_P16_NoStatementScansAGrowingTable(t *testing.T) {
 	s := openInside(t)
 	touchEverything(t, s)
-	growing := regexp.MustCompile(`SCAN (jobs|j|chains|c|roots|receipts|parked|n|claims|epochs|audit|job_steps|job_connections)\b`)
+	growing := regexp.MustCompile(`SCAN
+		(jobs|j|chains|c|roots|receipts|parked|n|claims|epochs|audit|job_steps|job_connections)\b`)
 	sorted := regexp.MustCompile(`USE TEMP B-TREE FOR ORDER BY`)
 	seen := 0
 	for query := range s.statements(t) {
@@ -96,7 +97,8 @@ func touchEverything(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	scope := Scope{Tenant: tenant.ID, Environment: env.ID}
-	n := NewJob{Scope: scope, ID: page.NewID(), Flow: page.NewID(), Kind: model.JobRun, Steps: []string{"read", "load"},
+	n := NewJob{Scope: scope, ID: page.NewID(), Flow: page.NewID(), Kind: model.JobRun,
+		Steps:       []string{"read", "load"},
 		Connections: []page.ID{page.NewID()}, Export: &NewChain{Step: "read", Resumable: true}, Now: now}
 	chain := page.Chain{Job: n.ID, Step: "read"}
 	epoch := page.NewEpoch()
@@ -105,7 +107,8 @@ func touchEverything(t *testing.T, s *Store) {
 	s.CreateJob(ctx, n)
 	s.Resume(ctx, ResumeRequest{Scope: scope, Chain: chain, Epoch: epoch, Now: now})
 	s.CheckPage(ctx, PageCheck{Scope: scope, Root: root})
-	s.Accept(ctx, Acceptance{Scope: scope, Root: root, PageHash: page.Hash{1}, Records: 1, Published: []string{root + "/load"}, Now: now})
+	s.Accept(ctx, Acceptance{Scope: scope, Root: root, PageHash: page.Hash{1}, Records: 1,
+		Published: []string{root + "/load"}, Now: now})
 	s.Admit(ctx, Admission{Scope: scope, Name: root + "/load", Job: n.ID, NeedClaim: true, Now: now})
 	s.Admit(ctx, Admission{Scope: scope, Name: root + "/load", Job: n.ID, Now: now})
 	s.StoreAnswer(ctx, scope, root+"/load", page.Claim{}, nil, now)
@@ -135,8 +138,9 @@ func touchEverything(t *testing.T, s *Store) {
 	retryRoot := page.ChainedName(page.Chain{Job: retry.ID, Step: "retry"}, page.Epoch{}, 0)
 	s.ParkedByID(ctx, scope, parked.ID)
 	s.EditParked(ctx, scope, parked.ID, nil, "x", now)
-	if _, err := s.CreateRetry(ctx, NewRetry{Job: retry, Pages: []RetryPage{{Root: retryRoot, Published: retryRoot + "/load",
-		Records: []page.ID{parked.ID}}}}); err != nil {
+	if _, err := s.CreateRetry(ctx, NewRetry{Job: retry, Pages: []RetryPage{{Root: retryRoot,
+		Published: retryRoot + "/load",
+		Records:   []page.ID{parked.ID}}}}); err != nil {
 		t.Fatal(err)
 	}
 	s.PendingRetries(ctx, now)
@@ -144,7 +148,8 @@ func touchEverything(t *testing.T, s *Store) {
 	s.MarkRetryPublished(ctx, scope, retryRoot, now)
 	again := parked
 	again.ID = page.NewID()
-	s.Settle(ctx, Receipt{Scope: scope, Name: retryRoot + "/load", Job: retry.ID, Step: "load", Parked: []NewParked{again}, Now: now})
+	s.Settle(ctx, Receipt{Scope: scope, Name: retryRoot + "/load", Job: retry.ID, Step: "load",
+		Parked: []NewParked{again}, Now: now})
 	s.CancelJob(ctx, scope, retry.ID, now)
 	s.CancelJob(ctx, scope, n.ID, now)
 	s.Audit(ctx, model.AuditEntry{Tenant: tenant.ID})
@@ -155,14 +160,18 @@ func touchEverything(t *testing.T, s *Store) {
 func touchLists(ctx context.Context, s *Store, scope Scope, n NewJob, parked NewParked) {
 	cursor := cursorAt(time.Now(), page.NewID())
 	waiting := []model.ParkedState{model.ParkedWaiting}
-	for _, f := range []ParkedFilter{{}, {Flow: n.Flow}, {Job: n.ID}, {States: waiting}, {Flow: n.Flow, States: waiting},
-		{Fingerprint: "x"}, {IDs: []page.ID{parked.ID}}} {
+	for _, f := range []ParkedFilter{{}, {Flow: n.Flow}, {Job: n.ID}, {States: waiting}, {Flow: n.Flow,
+		States: waiting},
+		{Fingerprint: "x"}, {Class: fault.Value}, {Code: "E_VALUE"},
+		{States: []model.ParkedState{model.ParkedWaiting, model.ParkedRetrying}},
+		{IDs: []page.ID{parked.ID}}} {
 		for _, c := range []string{"", cursor} {
 			s.Parked(ctx, scope, f, 10, c)
 		}
 	}
 	running := []model.JobState{model.JobRunning}
-	for _, f := range []JobFilter{{}, {Flow: n.Flow}, {States: running}} {
+	for _, f := range []JobFilter{{}, {Flow: n.Flow}, {States: running},
+		{States: []model.JobState{model.JobFailed, model.JobCompleted}}} {
 		for _, c := range []string{"", cursor} {
 			s.Jobs(ctx, scope, f, 10, c)
 		}
@@ -183,7 +192,10 @@ func BenchmarkPerformance_P16_HistoryOf100kJobs(b *testing.B) {
 	}
 	defer s.Close()
 	for name, n := range map[string]int{"jobs": 100_000, "parked": 1_000_000} {
-		if err := s.write(context.Background(), func(x *tx) error { return history(x, name, n) }); err != nil {
+		if err := s.write(context.Background(), func(x *tx) error {
+			return history(x, name,
+				n)
+		}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -193,13 +205,17 @@ func BenchmarkPerformance_P16_HistoryOf100kJobs(b *testing.B) {
 // history copies a template row n times.
 func history(x *tx, table string, n int) error {
 	template := map[string]string{
-		"jobs": `INSERT INTO jobs SELECT 'job' || value, 't', 'e', 'f' || value % 50, 'flow', 1, 'run', 'completed', '', '', 0, '', '',
+		"jobs": `INSERT INTO jobs SELECT 'job' || value, 't', 'e', 'f' || value % 50, 'flow', 1, 'run',
+			'completed', '', '', 0, '', '',
 			value, value, value, 1, 1, 0, 0, 0, 1, 1, 1 FROM generate`,
-		"parked": `INSERT INTO parked SELECT 'parked' || value, 't', 'e', 'job' || value % 1000, 'f' || value % 50, 'flow', 1, 'load',
-			'p', 0, 'root' || value, 0, 'value', 'E_VALUE', 'print' || value % 20, x'', x'00', x'00', 'parked', '', '', 0, 0, 1, 0,
+		"parked": `INSERT INTO parked SELECT 'parked' || value, 't', 'e', 'job' || value % 1000, 'f' ||
+			value % 50, 'flow', 1, 'load',
+			'p', 0, 'root' || value, 0, 'value', 'E_VALUE', 'print' || value % 20, x'', x'00', x'00',
+			'parked', '', '', 0, 0, 1, 0,
 			value, value FROM generate`,
 	}
 	_, err := x.exec(strings.Replace(template[table], "FROM generate",
-		`FROM (WITH RECURSIVE g(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM g WHERE value < ?) SELECT value FROM g)`, 1), n)
+		`FROM (WITH RECURSIVE g(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM g WHERE value < ?)
+			SELECT value FROM g)`, 1), n)
 	return err
 }

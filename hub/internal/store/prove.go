@@ -16,7 +16,9 @@ const keptParked = 30 * 24 * time.Hour
 // Prove sums a job up again from its receipts, not from its counters, and
 // compares, as of one moment: steps, source records, the settled XOR, the order of the chain and
 // the parked rows. Each thing that does not close is one finding.
-func (s *Store) Prove(ctx context.Context, scope Scope, id page.ID, now time.Time) (model.Proof, error) {
+func (s *Store) Prove(
+	ctx context.Context, scope Scope, id page.ID, now time.Time,
+) (model.Proof, error) {
 	p := &prover{now: now, steps: map[string]model.StepCount{}, xor: map[string]uint64{}}
 	err := s.readSnapshot(ctx, func(q querier) error {
 		job, found, err := readJob(q, scope, id)
@@ -55,7 +57,8 @@ func (p *prover) find(format string, args ...any) {
 }
 
 func (p *prover) sumReceipts() error {
-	rows, err := p.q.query(`SELECT name, root, exported, delivered, filtered, parked, expired, counts, published
+	rows, err := p.q.query(`SELECT name, root, exported, delivered, filtered, parked, expired, counts,
+		published
 		FROM receipts WHERE job = ?`, p.job.ID.String())
 	return each(rows, err, func(r rowScanner) error {
 		var name, root, counts, published string
@@ -104,7 +107,8 @@ func (p *prover) proveSteps() {
 		ledger.Step = c.Step
 		delete(p.steps, c.Step)
 		if ledger != c {
-			p.find("step %s counts %d in and %d out, its receipts say %d and %d", c.Step, c.In, c.Out, ledger.In, ledger.Out)
+			p.find("step %s counts %d in and %d out, its receipts say %d and %d", c.Step, c.In, c.Out,
+				ledger.In, ledger.Out)
 		}
 		if d := ledger.Open(); d != 0 {
 			p.find("step %s is open by %d records", c.Step, d)
@@ -141,7 +145,8 @@ func (p *prover) proveRecords() {
 }
 
 func (p *prover) proveChains() error {
-	rows, err := p.q.query(`SELECT step, ended, total_pages, total_records, accepted, records, last_hash, settled
+	rows, err := p.q.query(`SELECT step, ended, total_pages, total_records, accepted, records,
+		last_hash, settled
 		FROM chains WHERE job = ? ORDER BY step`, p.job.ID.String())
 	err = each(rows, err, func(r rowScanner) error {
 		var step string
@@ -169,7 +174,8 @@ func (p *prover) proveChain(c *model.ChainProof) error {
 		return err
 	}
 	walk := chainWalk{p: p, c: c}
-	rows, err := p.q.query(`SELECT name, seq, accepted, settled, hash, prev, out_xor, records FROM roots
+	rows, err := p.q.query(`SELECT name, seq, accepted, settled, hash, prev, out_xor, records FROM
+		roots
 		WHERE job = ? AND step = ? ORDER BY seq, name`, chain.Job.String(), chain.Step)
 	if err := each(rows, err, walk.step); err != nil {
 		return err
@@ -192,7 +198,8 @@ func (w *chainWalk) step(r rowScanner) error {
 	var seq, outXOR, records int64
 	var accepted, settled bool
 	var hash, prev page.Hash
-	if err := r.Scan(&name, &seq, &accepted, &settled, bytesScan{hash[:]}, bytesScan{prev[:]}, &outXOR, &records); err != nil {
+	if err := r.Scan(&name, &seq, &accepted, &settled, bytesScan{hash[:]}, bytesScan{prev[:]}, &outXOR,
+		&records); err != nil {
 		return err
 	}
 	w.xor ^= uint64(outXOR)
@@ -221,8 +228,9 @@ func (w *chainWalk) step(r rowScanner) error {
 func (w *chainWalk) end() {
 	c, p := w.c, w.p
 	c.OutstandingXOR = fmt.Sprintf("%016x", w.xor)
-	if c.Pages != w.pages || c.Records != w.records || c.Settled != w.settled || c.LastHash != w.last.String() {
-		p.find("chain %s counts %d pages with %d records, %d settled; its pages say %d with %d, %d settled",
+	if c.Pages != w.pages || c.Records != w.records || c.Settled != w.settled ||
+		c.LastHash != w.last.String() {
+		p.find("chain %s counts %d pages, %d records, %d settled; its pages say %d, %d, %d",
 			c.Chain, c.Pages, c.Records, c.Settled, w.pages, w.records, w.settled)
 	}
 	if c.Ended && (c.TotalPages != w.pages || c.TotalRecords != w.records) {
@@ -231,7 +239,8 @@ func (w *chainWalk) end() {
 	}
 	completed := p.job.State == model.JobCompleted || p.job.State == model.JobCompletedWithErrors
 	if completed && (!c.Ended || w.settled != w.pages) {
-		p.find("the job is completed, but chain %s has not ended or has %d pages not settled", c.Chain, w.pages-w.settled)
+		p.find("the job is completed, but chain %s has not ended or has %d pages not settled", c.Chain,
+			w.pages-w.settled)
 	}
 }
 
@@ -241,7 +250,8 @@ func (p *prover) proveParked() error {
 		return nil
 	}
 	var rows int64
-	if _, err := p.q.row(`SELECT count(*) FROM parked WHERE job = ?`, []any{p.job.ID.String()}, &rows); err != nil {
+	if _, err := p.q.row(`SELECT count(*) FROM parked WHERE job = ?`, []any{p.job.ID.String()},
+		&rows); err != nil {
 		return err
 	}
 	if rows < p.job.Records.Parked {
@@ -252,7 +262,8 @@ func (p *prover) proveParked() error {
 
 func (p *prover) proof() model.Proof {
 	out := model.Proof{Job: p.job.ID, State: p.job.State, Closed: len(p.findings) == 0, Records: p.sum,
-		Steps: p.stepList, Chains: p.chains, Guarantee: p.job.Guarantee, Findings: p.findings, CheckedAt: p.now}
+		Steps: p.stepList, Chains: p.chains, Guarantee: p.job.Guarantee, Findings: p.findings,
+		CheckedAt: p.now}
 	completed := p.job.State == model.JobCompleted || p.job.State == model.JobCompletedWithErrors
 	settled := true
 	for _, c := range p.chains {

@@ -53,14 +53,15 @@ func (s *Store) endRead(t *tx, name string, r *ReadEnd, c *chainRow) error {
 	case !r.Epoch.IsZero() && r.Epoch != c.epoch:
 		return superseded("another execution reads the chain now")
 	case r.Exhausted && !c.ended:
-		return totalsWrong("the read says that the source is exhausted, but its last page was not accepted")
+		return totalsWrong("the source is exhausted, but the last page was not accepted")
 	}
 	if err := s.checkClaim(t, name, r.Claim); err != nil {
 		return err
 	}
 	c.nextRead++
 	c.continuation = r.Cursor
-	receipt := &Receipt{Scope: r.Scope, Name: name, Job: r.Chain.Job, Step: r.Chain.Step, Claim: r.Claim, Now: r.Now}
+	receipt := &Receipt{Scope: r.Scope, Name: name, Job: r.Chain.Job, Step: r.Chain.Step,
+		Claim: r.Claim, Now: r.Now}
 	return inOrder(
 		func() error { return insertReceipt(t, receipt, page.Root(name), 0) },
 		func() error { return dropClaim(t, name) },
@@ -70,7 +71,9 @@ func (s *Store) endRead(t *tx, name string, r *ReadEnd, c *chainRow) error {
 
 // MarkReadPublished notes that read request n is in the queue. A mark of an
 // older request changes nothing.
-func (s *Store) MarkReadPublished(ctx context.Context, scope Scope, chain page.Chain, n uint64, now time.Time) error {
+func (s *Store) MarkReadPublished(
+	ctx context.Context, scope Scope, chain page.Chain, n uint64, now time.Time,
+) error {
 	err := s.write(ctx, func(t *tx) error {
 		_, err := t.exec(`UPDATE chains SET published_read = ?, published_at = ?
 			WHERE job = ? AND step = ? AND tenant = ? AND environment = ? AND published_read <= ?`,
@@ -113,7 +116,8 @@ func (s *Store) pendingReads(q querier, out *[]PendingRead, where string, args .
 	return each(rows, err, func(r rowScanner) error {
 		var p PendingRead
 		var continuation []byte
-		err := r.Scan(idScan{&p.Scope.Tenant}, idScan{&p.Scope.Environment}, idScan{&p.Chain.Job}, &p.Chain.Step,
+		err := r.Scan(idScan{&p.Scope.Tenant}, idScan{&p.Scope.Environment}, idScan{&p.Chain.Job},
+			&p.Chain.Step,
 			&p.Request, idScan{&p.Connection}, &p.Cursor, &continuation, idScan{&p.Flow}, &p.FlowVersion)
 		if len(p.Cursor) == 0 {
 			p.Cursor = continuation
@@ -143,7 +147,8 @@ func (s *Store) Watermark(ctx context.Context, scope Scope, chain page.Chain) (S
 	if err == nil {
 		out.Epoch, out.SettledTo = c.epoch, c.settledTo
 		if c.settledTo > 0 {
-			_, err = q.row(`SELECT last_cursor FROM roots WHERE job = ? AND step = ? AND seq = ? AND accepted = 1`,
+			_, err = q.row(`SELECT last_cursor FROM roots WHERE job = ? AND step = ? AND seq = ? AND
+				accepted = 1`,
 				[]any{chain.Job.String(), chain.Step, int64(c.settledTo - 1)}, &out.Cursor)
 		}
 	}

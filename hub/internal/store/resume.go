@@ -58,7 +58,8 @@ func (s *Store) resumable(t *tx, r ResumeRequest) (*chainRow, error) {
 	case int64(r.Request) > c.nextRead:
 		return nil, superseded("the request is not the chain's next one")
 	}
-	if err := s.storeClaim(t, page.ReadName(r.Chain, r.Request), r.Chain.Job, r.Claim, micros(r.Now)); err != nil {
+	if err := s.storeClaim(t, page.ReadName(r.Chain, r.Request), r.Chain.Job, r.Claim,
+		micros(r.Now)); err != nil {
 		return nil, err
 	}
 	if !c.resumable && c.accepted > 0 && c.epoch != r.Epoch {

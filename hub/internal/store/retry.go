@@ -26,12 +26,8 @@ func (s *Store) CreateRetry(ctx context.Context, n NewRetry) (model.Job, error) 
 		if err := s.fixPages(t, n); err != nil {
 			return err
 		}
-		if n.Actor != "" {
-			if err := appendAudit(t, model.AuditEntry{At: n.Job.Now, Tenant: n.Job.Scope.Tenant,
-				Environment: n.Job.Scope.Environment, Actor: n.Actor, Action: "error retry", Kind: "Job",
-				Object: n.Job.ID.String()}); err != nil {
-				return err
-			}
+		if err := auditRetry(t, n); err != nil {
+			return err
 		}
 		var err error
 		out, _, err = readJob(t, n.Job.Scope, n.Job.ID)
@@ -41,6 +37,15 @@ func (s *Store) CreateRetry(ctx context.Context, n NewRetry) (model.Job, error) 
 		return model.Job{}, fmt.Errorf("create retry %s: %w", n.Job.ID, err)
 	}
 	return *out, nil
+}
+
+func auditRetry(t *tx, n NewRetry) error {
+	if n.Actor == "" {
+		return nil
+	}
+	return appendAudit(t, model.AuditEntry{At: n.Job.Now, Tenant: n.Job.Scope.Tenant,
+		Environment: n.Job.Scope.Environment, Actor: n.Actor, Action: "error retry", Kind: "Job",
+		Object: n.Job.ID.String()})
 }
 
 // fixPages writes the chains, root pages and records of a retry.
@@ -95,8 +100,8 @@ func chainOf(chains *[]*chainRow, r *rootRow) *chainRow {
 
 func (s *Store) fixPage(t *tx, n NewRetry, p RetryPage, r *rootRow, c *chainRow, j *jobRow) error {
 	now := micros(n.Job.Now)
-	a := &Acceptance{Scope: n.Job.Scope, Root: p.Root, PageHash: p.Hash, Prev: c.lastHash, Now: n.Job.Now,
-		Records: uint64(len(p.Records)), Steps: p.Steps, Outcomes: p.Outcomes}
+	a := &Acceptance{Scope: n.Job.Scope, Root: p.Root, PageHash: p.Hash, Prev: c.lastHash,
+		Records: uint64(len(p.Records)), Steps: p.Steps, Outcomes: p.Outcomes, Now: n.Job.Now}
 	if p.Published != "" {
 		a.Published = []string{p.Published}
 	}
@@ -169,7 +174,8 @@ func insertFixed(t *tx, n NewRetry, p RetryPage) error {
 // Their time of change stays, so that the page can be made again, equal.
 func takeParked(t *tx, n NewRetry, p RetryPage, seq uint64) error {
 	for i, id := range p.Records {
-		changed, err := t.exec(`UPDATE parked SET state = 'retrying', retry_job = ?, retry_root = ?, retry_seq = ?,
+		changed, err := t.exec(`UPDATE parked SET state = 'retrying', retry_job = ?, retry_root = ?,
+			retry_seq = ?,
 			retry_index = ? WHERE id = ? AND tenant = ? AND environment = ? AND state = 'parked'`,
 			n.Job.ID.String(), p.Root, int64(seq), i, id.String(),
 			n.Job.Scope.Tenant.String(), n.Job.Scope.Environment.String())
@@ -199,11 +205,13 @@ func (s *Store) RetryRecords(ctx context.Context, scope Scope, root string) ([]P
 // PendingRetries lists, over all tenants, the fixed pages of retries that are
 // not known to be in the queue. It is the engine's own call, for its sweep.
 func (s *Store) PendingRetries(ctx context.Context, now time.Time) (list []FixedPage, err error) {
-	rows, err := s.read(ctx).query(`SELECT f.tenant, f.environment, f.job, j.flow, j.flow_version, f.root, f.name
+	rows, err := s.read(ctx).query(`SELECT f.tenant, f.environment, f.job, j.flow, j.flow_version,
+		f.root, f.name
 		FROM fixed_pages f JOIN jobs j ON j.id = f.job WHERE f.published = 0 ORDER BY f.job, f.root`)
 	err = each(rows, err, func(r rowScanner) error {
 		var p FixedPage
-		err := r.Scan(idScan{&p.Scope.Tenant}, idScan{&p.Scope.Environment}, idScan{&p.Job}, idScan{&p.Flow},
+		err := r.Scan(idScan{&p.Scope.Tenant}, idScan{&p.Scope.Environment}, idScan{&p.Job},
+			idScan{&p.Flow},
 			&p.Version, &p.Root, &p.Published)
 		list = append(list, p)
 		return err
@@ -215,9 +223,12 @@ func (s *Store) PendingRetries(ctx context.Context, now time.Time) (list []Fixed
 }
 
 // MarkRetryPublished notes that the fixed page of a retry is in the queue.
-func (s *Store) MarkRetryPublished(ctx context.Context, scope Scope, root string, now time.Time) error {
+func (s *Store) MarkRetryPublished(
+	ctx context.Context, scope Scope, root string, now time.Time,
+) error {
 	err := s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`UPDATE fixed_pages SET published = 1 WHERE root = ? AND tenant = ? AND environment = ?`,
+		_, err := t.exec(`UPDATE fixed_pages SET published = 1 WHERE root = ? AND tenant = ? AND
+			environment = ?`,
 			root, scope.Tenant.String(), scope.Environment.String())
 		return err
 	})

@@ -44,7 +44,8 @@ func (j *jobRow) add(o Outcomes) {
 
 // saveCounts writes the counters. The caller knows that the job is not terminal.
 func (j *jobRow) saveCounts(t *tx, bytes uint64) error {
-	_, err := t.exec(`UPDATE jobs SET exported = ?, delivered = ?, filtered = ?, parked = ?, expired = ?,
+	_, err := t.exec(`UPDATE jobs SET exported = ?, delivered = ?, filtered = ?, parked = ?, expired =
+		?,
 		pages = ?, settled = ?, bytes = bytes + ? WHERE id = ? AND ended = 0`,
 		j.exported, j.delivered, j.filtered, j.parked, j.expired, j.pages, j.settled,
 		int64(bytes), j.id.String())
@@ -98,7 +99,8 @@ func (c *chainRow) saveEpoch(t *tx) error {
 // saveAccepted writes what an acceptance changes.
 func (c *chainRow) saveAccepted(t *tx) error {
 	_, err := t.exec(`UPDATE chains SET ended = ?, total_pages = ?, total_records = ?, accepted = ?,
-		records = ?, last_hash = ?, last_cursor = ?, out_pages = ?, out_bytes = ?, settled = ?, settled_to = ?
+		records = ?, last_hash = ?, last_cursor = ?, out_pages = ?, out_bytes = ?, settled = ?,
+		settled_to = ?
 		WHERE job = ? AND step = ?`,
 		flag(c.ended), int64(c.totalPages), int64(c.totalRecords), int64(c.accepted),
 		int64(c.records), c.lastHash[:], blob(c.cursor), c.outPages, c.outBytes,
@@ -176,7 +178,8 @@ func (r *rootRow) save(t *tx, scope Scope, now int64) error {
 	if !r.exists {
 		return r.insert(t, scope, nil, now)
 	}
-	_, err := t.exec(`UPDATE roots SET settled = ?, settled_at = ?, out_xor = ?, bytes = ? WHERE name = ?`,
+	_, err := t.exec(`UPDATE roots SET settled = ?, settled_at = ?, out_xor = ?, bytes = ? WHERE name
+		= ?`,
 		flag(r.settled), r.settledAt(now), r.outXOR, r.bytes, r.name)
 	return err
 }

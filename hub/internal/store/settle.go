@@ -19,7 +19,8 @@ func (s *Store) Settle(ctx context.Context, r Receipt) (Settled, error) {
 		return Settled{}, fmt.Errorf("settle page %s: %w", r.Name, err)
 	}
 	if root == r.Name {
-		return Settled{}, fmt.Errorf("settle page %s: %w", r.Name, invalid("a root page is accepted, not settled"))
+		return Settled{}, fmt.Errorf("settle page %s: %w", r.Name,
+			invalid("a root page is accepted, not settled"))
 	}
 	var out Settled
 	err := s.settleWrites(ctx, func(t *tx) (bool, error) {
@@ -37,7 +38,9 @@ func (s *Store) Settle(ctx context.Context, r Receipt) (Settled, error) {
 
 // settleWrites keeps receipt and counters in one transaction. Only a mutation
 // run takes them apart.
-func (s *Store) settleWrites(ctx context.Context, admit func(*tx) (bool, error), receipt, counters func(*tx) error) error {
+func (s *Store) settleWrites(
+	ctx context.Context, admit func(*tx) (bool, error), receipt, counters func(*tx) error,
+) error {
 	again := false
 	if s.opt.receiptApart {
 		err := s.write(ctx, func(t *tx) error {
@@ -87,7 +90,7 @@ func (s *Store) admitReceipt(t *tx, root string, r *Receipt, out *Settled) (bool
 		return false, err
 	}
 	if !st.root.accepted && st.root.parsed.Epoch != st.chain.epoch {
-		return false, superseded("the root page was never accepted and another execution reads the chain now")
+		return false, superseded("its root page was never accepted, and another execution reads now")
 	}
 	return true, nil
 }
@@ -146,7 +149,8 @@ func insertReceipt(t *tx, r *Receipt, root string, exported int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO receipts (name, tenant, environment, job, step, root, exported, delivered,
+	_, err = t.exec(`INSERT INTO receipts (name, tenant, environment, job, step, root, exported,
+		delivered,
 		filtered, parked, expired, counts, published, result, claim_created, claim_delivery, at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 		r.Name, r.Scope.Tenant.String(), r.Scope.Environment.String(), r.Job.String(), r.Step, root,
@@ -160,7 +164,8 @@ func insertReceipt(t *tx, r *Receipt, root string, exported int64) error {
 // created with is refused.
 func addSteps(t *tx, job page.ID, counts []model.StepCount) error {
 	for _, c := range counts {
-		n, err := t.exec(`UPDATE job_steps SET n_in = n_in + ?, n_out = n_out + ?, n_filtered = n_filtered + ?,
+		n, err := t.exec(`UPDATE job_steps SET n_in = n_in + ?, n_out = n_out + ?, n_filtered =
+			n_filtered + ?,
 			n_parked = n_parked + ?, n_merged = n_merged + ?, n_created = n_created + ?
 			WHERE job = ? AND step = ?`,
 			c.In, c.Out, c.Filtered, c.Parked, c.Merged, c.Created, job.String(), c.Step)

@@ -24,9 +24,12 @@ type APIToken struct {
 }
 
 // CreateAPIToken writes a token under the hash of its secret, with an audit row.
-func (s *Store) CreateAPIToken(ctx context.Context, tok APIToken, hash [32]byte, actor string) error {
+func (s *Store) CreateAPIToken(
+	ctx context.Context, tok APIToken, hash [32]byte, actor string,
+) error {
 	err := s.write(ctx, func(t *tx) error {
-		_, err := t.exec(`INSERT INTO api_tokens (id, hash, tenant, name, role, environments, created, expires,
+		_, err := t.exec(`INSERT INTO api_tokens (id, hash, tenant, name, role, environments, created,
+			expires,
 			last_used, revoked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0)`,
 			tok.ID.String(), hash[:], tok.Tenant.String(), tok.Name, tok.Role, joinIDs(tok.Environments),
 			micros(tok.Created), microsOf(tok.Expires))
@@ -45,7 +48,9 @@ func (s *Store) CreateAPIToken(ctx context.Context, tok APIToken, hash [32]byte,
 // APITokenByHash finds a token of any tenant by the hash of its secret, revoked
 // and expired ones too; found is false when there is none. It is the call that
 // decides the tenant, so it is bound to none.
-func (s *Store) APITokenByHash(ctx context.Context, hash [32]byte) (tok APIToken, found bool, err error) {
+func (s *Store) APITokenByHash(
+	ctx context.Context, hash [32]byte,
+) (tok APIToken, found bool, err error) {
 	list, err := apiTokens(s.read(ctx), `hash = ?`, hash[:])
 	if err != nil {
 		return APIToken{}, false, fmt.Errorf("find token: %w", err)
@@ -67,7 +72,8 @@ func (s *Store) APITokens(ctx context.Context, tenant page.ID) ([]APIToken, erro
 
 func apiTokens(q querier, where string, args ...any) ([]APIToken, error) {
 	list := []APIToken{}
-	rows, err := q.query(`SELECT id, tenant, name, role, environments, created, expires, last_used, revoked
+	rows, err := q.query(`SELECT id, tenant, name, role, environments, created, expires, last_used,
+		revoked
 		FROM api_tokens WHERE `+where, args...)
 	err = each(rows, err, func(r rowScanner) error {
 		var tok APIToken
@@ -100,9 +106,12 @@ func (s *Store) TouchAPIToken(ctx context.Context, id page.ID, now time.Time) er
 }
 
 // RevokeAPIToken revokes a token by its name, with an audit row.
-func (s *Store) RevokeAPIToken(ctx context.Context, tenant page.ID, name, actor string, now time.Time) error {
+func (s *Store) RevokeAPIToken(
+	ctx context.Context, tenant page.ID, name, actor string, now time.Time,
+) error {
 	err := s.write(ctx, func(t *tx) error {
-		n, err := t.exec(`UPDATE api_tokens SET revoked = ? WHERE tenant = ? AND name = ? AND revoked = 0`,
+		n, err := t.exec(`UPDATE api_tokens SET revoked = ? WHERE tenant = ? AND name = ? AND revoked =
+			0`,
 			micros(now), tenant.String(), name)
 		if err == nil && n == 0 {
 			err = notFound("token", name)

@@ -68,11 +68,13 @@ func TestGroupCommitIsolatesAFailingWrite(t *testing.T) {
 		func(t *tx) error { _, err := t.exec(`INSERT INTO no_table VALUES (1)`); return err },
 		setMeta("c"))
 	for i, want := range []string{"", "boom", "", "panicked: bug", "no such table", ""} {
-		if (errs[i] == nil) != (want == "") || errs[i] != nil && !strings.Contains(errs[i].Error(), want) {
+		if (errs[i] == nil) != (want == "") || errs[i] != nil && !strings.Contains(errs[i].Error(),
+			want) {
 			t.Errorf("write %d: got %v, want %q", i, errs[i], want)
 		}
 	}
-	for name, want := range map[string]string{"a": "1", "b": "1", "c": "1", "half": "", "panicked": ""} {
+	for name, want := range map[string]string{"a": "1", "b": "1", "c": "1", "half": "",
+		"panicked": ""} {
 		if got, err := s.Meta(context.Background(), name); err != nil || got != want {
 			t.Errorf("%s is %q, want %q, %v", name, got, want, err)
 		}
@@ -106,12 +108,14 @@ func TestWriteThatWasGivenUpNeverRuns(t *testing.T) {
 
 func TestSecurity_S7_ATouchedAuditLogIsNoticed(t *testing.T) {
 	for name, touch := range map[string]string{
-		"edited":     `UPDATE audit SET actor = 'eve' WHERE seq = 2`,
-		"deleted":    `DELETE FROM audit WHERE seq = 2`,
-		"cut off":    `DELETE FROM audit WHERE seq > 2`,
-		"cut first":  `DELETE FROM audit WHERE seq = 1`,
-		"reordered":  `UPDATE audit SET seq = CASE seq WHEN 2 THEN 3 WHEN 3 THEN 2 ELSE seq END WHERE seq IN (0)`,
-		"swapped":    `UPDATE audit SET detail = (SELECT detail FROM audit a WHERE a.seq = 3) WHERE seq = 2`,
+		"edited":    `UPDATE audit SET actor = 'eve' WHERE seq = 2`,
+		"deleted":   `DELETE FROM audit WHERE seq = 2`,
+		"cut off":   `DELETE FROM audit WHERE seq > 2`,
+		"cut first": `DELETE FROM audit WHERE seq = 1`,
+		"reordered": `UPDATE audit SET seq = CASE seq WHEN 2 THEN 3 WHEN 3 THEN 2 ELSE seq END WHERE seq
+			IN (0)`,
+		"swapped": `UPDATE audit SET detail = (SELECT detail FROM audit a WHERE a.seq = 3) WHERE seq =
+			2`,
 		"moved time": `UPDATE audit SET at = at + 1 WHERE seq = 4`,
 		"emptied":    `DELETE FROM audit`,
 		"head moved": `UPDATE audit_heads SET seq = 2`,
@@ -120,15 +124,19 @@ func TestSecurity_S7_ATouchedAuditLogIsNoticed(t *testing.T) {
 			s := openInside(t)
 			tenant := page.NewID()
 			for i := range 4 {
-				if err := s.Audit(context.Background(), model.AuditEntry{Tenant: tenant, Actor: "ann", Action: "apply",
-					At: time.Now(), Detail: fmt.Sprint(i)}); err != nil {
+				if err := s.Audit(context.Background(), model.AuditEntry{Tenant: tenant, Actor: "ann",
+					Action: "apply",
+					At:     time.Now(), Detail: fmt.Sprint(i)}); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if n, err := s.VerifyAudit(context.Background(), tenant); err != nil || n != 4 {
 				t.Fatalf("the untouched log: %d, %v", n, err)
 			}
-			if err := s.write(context.Background(), func(x *tx) error { return swap(x, name, touch) }); err != nil {
+			if err := s.write(context.Background(), func(x *tx) error {
+				return swap(x, name,
+					touch)
+			}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.VerifyAudit(context.Background(), tenant); fault.CodeOf(err) != "E_AUDIT" {
@@ -144,7 +152,8 @@ func swap(x *tx, name, touch string) error {
 		_, err := x.exec(touch)
 		return err
 	}
-	for _, q := range []string{`UPDATE audit SET seq = 99 WHERE seq = 2`, `UPDATE audit SET seq = 2 WHERE seq = 3`,
+	for _, q := range []string{`UPDATE audit SET seq = 99 WHERE seq = 2`, `UPDATE audit SET seq = 2
+		WHERE seq = 3`,
 		`UPDATE audit SET seq = 3 WHERE seq = 99`} {
 		if _, err := x.exec(q); err != nil {
 			return err

@@ -114,7 +114,8 @@ func missingSecrets(t *testing.T, open Open) {
 func placesAreApart(t *testing.T, open Open) {
 	e, p := open(), newPlace()
 	ok(t, e.Put(ctx, p.tenant, p.env, p.id, map[string]string{"a": "b"}))
-	for _, other := range []place{{page.NewID(), p.env, p.id}, {p.tenant, page.NewID(), p.id}, {p.tenant, p.env, page.NewID()}} {
+	for _, other := range []place{{page.NewID(), p.env, p.id}, {p.tenant, page.NewID(), p.id},
+		{p.tenant, p.env, page.NewID()}} {
 		_, _, err := e.Fields(ctx, other.tenant, other.env, other.id)
 		refused(t, err, "E_NO_CREDENTIAL")
 		ok(t, e.Delete(ctx, other.tenant, other.env, other.id))
@@ -129,14 +130,16 @@ func boundsAreKept(t *testing.T, open Open) {
 		many[strings.Repeat("f", i+1)] = ""
 	}
 	for _, bad := range []map[string]string{nil, {}, {"": "x"}, many,
-		{strings.Repeat("n", secret.MaxFieldName+1): ""}, {"v": strings.Repeat("canary", secret.MaxFieldBytes/6+1)}} {
+		{strings.Repeat("n", secret.MaxFieldName+1): ""}, {"v": strings.Repeat("canary",
+			secret.MaxFieldBytes/6+1)}} {
 		err := e.Put(ctx, p.tenant, p.env, p.id, bad)
 		refused(t, err, "E_REQUEST")
 		if strings.Contains(err.Error(), "canary") {
 			t.Fatal("the refusal shows the secret")
 		}
 	}
-	ok(t, e.Put(ctx, p.tenant, p.env, p.id, map[string]string{"v": strings.Repeat("x", secret.MaxFieldBytes-1)}))
+	ok(t, e.Put(ctx, p.tenant, p.env, p.id, map[string]string{"v": strings.Repeat("x",
+		secret.MaxFieldBytes-1)}))
 }
 
 func fieldsAreCopies(t *testing.T, open Open) {
@@ -213,7 +216,8 @@ func concurrentPuts(t *testing.T, open Open) {
 	for i := range 16 {
 		wg.Go(func() {
 			text := strings.Repeat(string(rune('a'+i)), 1000)
-			if err := e.Put(ctx, p.tenant, p.env, p.id, map[string]string{"a": text, "b": text}); err != nil {
+			if err := e.Put(ctx, p.tenant, p.env, p.id, map[string]string{"a": text,
+				"b": text}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -165,6 +165,7 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_place ON jobs (tenant, environment, created, id);
 CREATE INDEX jobs_flow ON jobs (tenant, environment, flow, created, id);
+CREATE INDEX jobs_state ON jobs (tenant, environment, state, created, id);
 CREATE INDEX jobs_open ON jobs (tenant, environment, state, created, id) WHERE ended = 0;
 CREATE INDEX jobs_paused ON jobs (paused_by, id) WHERE state = 'paused';
 CREATE INDEX jobs_retry ON jobs (retry_at, id) WHERE state = 'paused';
@@ -314,6 +315,8 @@ CREATE TABLE parked (
 CREATE INDEX parked_place ON parked (tenant, environment, created, id);
 CREATE INDEX parked_flow ON parked (tenant, environment, flow, state, created, id);
 CREATE INDEX parked_state ON parked (tenant, environment, state, created, id);
+CREATE INDEX parked_class ON parked (tenant, environment, class, created, id);
+CREATE INDEX parked_code ON parked (tenant, environment, code, created, id);
 CREATE INDEX parked_print ON parked (tenant, environment, fingerprint, created, id);
 CREATE INDEX parked_job ON parked (job, created, id);
 CREATE INDEX parked_origin ON parked (job, origin_root, origin_index);

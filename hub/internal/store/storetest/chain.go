@@ -75,7 +75,8 @@ func resumeAfterReceipt(r *Rig) {
 
 func (run *JobRun) endRead(n uint64, exhausted bool) store.ReadEnded {
 	run.T.Helper()
-	got, err := run.S.EndRead(Ctx, store.ReadEnd{Scope: run.Scope, Chain: run.Chain, Request: n, Claim: Claim(1),
+	got, err := run.S.EndRead(Ctx, store.ReadEnd{Scope: run.Scope, Chain: run.Chain, Request: n,
+		Claim: Claim(1),
 		Epoch: run.Epoch, Cursor: []byte("continuation"), Exhausted: exhausted, Now: run.Now()})
 	run.OK(err)
 	return got
@@ -134,7 +135,8 @@ func acceptedInOrder(r *Rig) {
 // expect checks and accepts a page that must get another status than accepted.
 func (run *JobRun) expect(a store.Acceptance, want store.PageStatus) {
 	run.T.Helper()
-	status, err := run.S.CheckPage(Ctx, store.PageCheck{Scope: run.Scope, Root: a.Root, Hash: a.PageHash, Prev: a.Prev})
+	status, err := run.S.CheckPage(Ctx, store.PageCheck{Scope: run.Scope, Root: a.Root,
+		Hash: a.PageHash, Prev: a.Prev})
 	run.OK(err)
 	got, err := run.S.Accept(Ctx, a)
 	run.OK(err)
@@ -243,7 +245,8 @@ func readContinues(r *Rig) {
 	}
 	r.OK(r.S.MarkReadPublished(Ctx, r.Scope, run.Chain, 1, r.Now()))
 	run.Resume(1)
-	_, err := r.S.EndRead(Ctx, store.ReadEnd{Scope: r.Scope, Chain: run.Chain, Request: 1, Claim: Claim(1), Exhausted: true, Now: r.Now()})
+	_, err := r.S.EndRead(Ctx, store.ReadEnd{Scope: r.Scope, Chain: run.Chain, Request: 1,
+		Claim: Claim(1), Exhausted: true, Now: r.Now()})
 	r.Refused(err, "E_TOTALS") // exhausted without a last page
 	a := run.Accept(run.Last(run.Next(4)))
 	if got := run.endRead(1, true); got.ReadNext != nil || a.ReadNext != nil {
@@ -271,7 +274,8 @@ func sweepFindsReads(r *Rig) {
 	run.endRead(0, false)
 	list, err := r.S.PendingReads(Ctx, at)
 	r.OK(err)
-	want := []store.PendingRead{{Scope: r.Scope, Chain: run.Chain, Request: 1, Connection: run.Conn, Flow: run.Flow,
+	want := []store.PendingRead{{Scope: r.Scope, Chain: run.Chain, Request: 1, Connection: run.Conn,
+		Flow:        run.Flow,
 		FlowVersion: 3, Cursor: []byte("cursor 0")}}
 	if d := cmp.Diff(want, list); d != "" {
 		r.T.Fatal(d)
@@ -328,8 +332,10 @@ func contiguousMark(r *Rig) {
 		page int
 		mark uint64
 	}{{1, 0}, {0, 2}, {3, 2}, {2, 4}} {
-		if got := run.Settle(run.Receipt(pages[step.page], 0)); got.SettledTo != step.mark || !got.Settled {
-			r.T.Fatalf("after page %d everything below %d is settled, want %d", step.page, got.SettledTo, step.mark)
+		if got := run.Settle(run.Receipt(pages[step.page], 0)); got.SettledTo != step.mark ||
+			!got.Settled {
+			r.T.Fatalf("after page %d everything below %d is settled, want %d", step.page, got.SettledTo,
+				step.mark)
 		}
 		w, err := r.S.Watermark(Ctx, r.Scope, run.Chain)
 		r.OK(err)

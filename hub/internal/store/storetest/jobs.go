@@ -32,7 +32,8 @@ func offlinePauses(r *Rig) {
 	}
 	reads, err := r.S.ResumeConnection(Ctx, r.Scope, run.Conn, r.Now())
 	r.OK(err)
-	if len(reads) != 1 || reads[0].Job.State != model.JobRunning || len(reads[0].Next) != 1 || reads[0].Next[0].Request != 0 {
+	if len(reads) != 1 || reads[0].Job.State != model.JobRunning || len(reads[0].Next) != 1 ||
+		reads[0].Next[0].Request != 0 {
 		r.T.Fatalf("the connection is back, got %+v", reads)
 	}
 	reads, err = r.S.ResumeConnection(Ctx, r.Scope, run.Conn, r.Now())
@@ -52,18 +53,20 @@ func waitsForBoth(r *Rig) {
 	_, err := r.S.CreateJob(Ctx, n)
 	r.OK(err)
 	for _, c := range n.Connections {
-		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c, func(s model.ConnectionState) (model.ConnectionState, bool) {
-			s.State, s.Fault = model.Offline, fault.Of("E_UNREACHABLE")
-			return s, true
-		})
+		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c,
+			func(s model.ConnectionState) (model.ConnectionState, bool) {
+				s.State, s.Fault = model.Offline, fault.Of("E_UNREACHABLE")
+				return s, true
+			})
 		r.OK(err)
 		_, err = r.S.PauseConnection(Ctx, r.Scope, c, fault.Of("E_UNREACHABLE"), r.Now())
 		r.OK(err)
 	}
 	for i, c := range n.Connections {
-		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c, func(s model.ConnectionState) (model.ConnectionState, bool) {
-			return model.ConnectionState{State: model.Online}, true
-		})
+		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c,
+			func(s model.ConnectionState) (model.ConnectionState, bool) {
+				return model.ConnectionState{State: model.Online}, true
+			})
 		r.OK(err)
 		reads, err := r.S.ResumeConnection(Ctx, r.Scope, c, r.Now())
 		r.OK(err)
@@ -85,7 +88,8 @@ func terminalStates(r *Rig) {
 	r.Refused(err, "E_STATE_CONFLICT")
 	_, err = r.S.FailJob(Ctx, r.Scope, run.Job, fault.Of("E_SPILL"), r.Now())
 	r.Refused(err, "E_STATE_CONFLICT")
-	r.Refused(r.S.PauseJob(Ctx, r.Scope, run.Job, store.Pause{Cause: fault.Of("E_SPILL")}, r.Now()), "E_STATE_CONFLICT")
+	r.Refused(r.S.PauseJob(Ctx, r.Scope, run.Job, store.Pause{Cause: fault.Of("E_SPILL")}, r.Now()),
+		"E_STATE_CONFLICT")
 	_, err = r.S.StartJob(Ctx, r.Scope, run.Job, r.Now())
 	r.Refused(err, "E_STATE_CONFLICT")
 	reads, err := r.S.ResumeJob(Ctx, r.Scope, run.Job, r.Now())
@@ -93,7 +97,8 @@ func terminalStates(r *Rig) {
 	if reads.Job.State != model.JobFailed || len(reads.Next) != 0 {
 		r.T.Fatalf("resuming a failed job gives %+v", reads)
 	}
-	if paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, fault.Of("E_UNREACHABLE"), r.Now()); err != nil || len(paused) != 0 {
+	if paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, fault.Of("E_UNREACHABLE"),
+		r.Now()); err != nil || len(paused) != 0 {
 		r.T.Fatalf("an ended job was paused, %v", err)
 	}
 	if d := cmp.Diff(before, run.State(), faults); d != "" {
@@ -127,7 +132,8 @@ func queuedJob(r *Rig) {
 func tryPaused(r *Rig) {
 	run := r.StartRun()
 	at := r.Now().Add(time.Minute)
-	r.OK(r.S.PauseJob(Ctx, r.Scope, run.Job, store.Pause{Cause: fault.Of("E_TABLE_MISSING"), RetryAt: &at}, r.Now()))
+	r.OK(r.S.PauseJob(Ctx, r.Scope, run.Job, store.Pause{Cause: fault.Of("E_TABLE_MISSING"),
+		RetryAt: &at}, r.Now()))
 	try := func(now time.Time) int {
 		var won atomic.Int64
 		var wg sync.WaitGroup
@@ -200,10 +206,12 @@ func foreignSees(r *Rig, foreign store.Scope, run *JobRun, parked page.ID) {
 	_, err = r.S.ParkedByID(Ctx, foreign, parked)
 	r.Refused(err, "E_NOT_FOUND")
 	r.Refused(r.S.EditParked(Ctx, foreign, parked, nil, "x", r.Now()), "E_NOT_FOUND")
-	if list, err := r.S.Parked(Ctx, foreign, store.ParkedFilter{IDs: []page.ID{parked}}, 10, ""); err != nil || len(list.Items) > 0 {
+	if list, err := r.S.Parked(Ctx, foreign, store.ParkedFilter{IDs: []page.ID{parked}}, 10,
+		""); err != nil || len(list.Items) > 0 {
 		r.T.Fatalf("a foreign scope sees %d records, %v", len(list.Items), err)
 	}
-	if list, err := r.S.Jobs(Ctx, foreign, store.JobFilter{}, 10, ""); err != nil || len(list.Items) > 0 {
+	if list, err := r.S.Jobs(Ctx, foreign, store.JobFilter{}, 10, ""); err != nil ||
+		len(list.Items) > 0 {
 		r.T.Fatalf("a foreign scope sees %d jobs, %v", len(list.Items), err)
 	}
 }
@@ -226,7 +234,8 @@ func foreignWrites(r *Rig, foreign store.Scope, run *JobRun, a store.Acceptance)
 	r.Refused(err, "E_NOT_FOUND")
 	_, err = r.S.CancelJob(Ctx, foreign, run.Job, r.Now())
 	r.Refused(err, "E_NOT_FOUND")
-	entry, err := r.S.Admit(Ctx, store.Admission{Scope: foreign, Name: receipt.Name, Job: run.Job, NeedClaim: true, Now: r.Now()})
+	entry, err := r.S.Admit(Ctx, store.Admission{Scope: foreign, Name: receipt.Name, Job: run.Job,
+		NeedClaim: true, Now: r.Now()})
 	r.OK(err)
 	if entry.Entry != store.EntryOrphan {
 		r.T.Fatalf("a foreign page is admitted as %s", entry.Entry)

@@ -45,7 +45,8 @@ func retryOnce(r *Rig) {
 	n := run.retry(list[:2])
 	job, err := r.S.CreateRetry(Ctx, n)
 	r.OK(err)
-	if job.State != model.JobRunning || job.Kind != model.JobRetry || job.Records.Exported != 2 || job.Pages != 1 {
+	if job.State != model.JobRunning || job.Kind != model.JobRetry || job.Records.Exported != 2 ||
+		job.Pages != 1 {
 		r.T.Fatalf("got %+v", job)
 	}
 	second := run.retry(list)
@@ -56,7 +57,8 @@ func retryOnce(r *Rig) {
 
 	waiting, err := r.S.PendingRetries(Ctx, r.Now())
 	r.OK(err)
-	want := []store.FixedPage{{Scope: r.Scope, Job: n.Job.ID, Flow: run.Flow, Version: 3, Root: n.Pages[0].Root,
+	want := []store.FixedPage{{Scope: r.Scope, Job: n.Job.ID, Flow: run.Flow, Version: 3,
+		Root:      n.Pages[0].Root,
 		Published: n.Pages[0].Published}}
 	if d := cmp.Diff(want, waiting); d != "" {
 		r.T.Fatal(d)
@@ -80,14 +82,17 @@ func retryOutcome(r *Rig) {
 	r.OK(err)
 	again := Parked(n.Pages[0].Published, n.Pages[0].Root, 1)
 	again.Origin = list[1].Origin
-	got, err := r.S.Settle(Ctx, store.Receipt{Scope: r.Scope, Name: n.Pages[0].Published, Job: n.Job.ID, Step: "load",
+	got, err := r.S.Settle(Ctx, store.Receipt{Scope: r.Scope, Name: n.Pages[0].Published,
+		Job: n.Job.ID, Step: "load",
 		Counts:   []model.StepCount{{Step: "load", In: 3, Out: 2, Parked: 1}},
-		Outcomes: store.Outcomes{Delivered: 2, Parked: 1}, Parked: []store.NewParked{again}, Now: r.Now()})
+		Outcomes: store.Outcomes{Delivered: 2, Parked: 1}, Parked: []store.NewParked{again},
+		Now: r.Now()})
 	r.OK(err)
 	if got.JobEnded == nil || got.JobEnded.State != model.JobCompletedWithErrors {
 		r.T.Fatalf("the retry ends as %+v", got)
 	}
-	for i, want := range []model.ParkedState{model.ParkedResolved, model.ParkedSuperseded, model.ParkedResolved} {
+	for i, want := range []model.ParkedState{model.ParkedResolved, model.ParkedSuperseded,
+		model.ParkedResolved} {
 		p, err := r.S.ParkedByID(Ctx, r.Scope, list[i].ID)
 		r.OK(err)
 		if p.State != want {
@@ -142,7 +147,8 @@ func retryParksAtOnce(r *Rig) {
 	if job.State != model.JobCompletedWithErrors {
 		r.T.Fatalf("a retry with nothing left to do is %+v", job)
 	}
-	if p, err := r.S.ParkedByID(Ctx, r.Scope, list[0].ID); err != nil || p.State != model.ParkedSuperseded {
+	if p, err := r.S.ParkedByID(Ctx, r.Scope, list[0].ID); err != nil ||
+		p.State != model.ParkedSuperseded {
 		r.T.Fatalf("the older entry is %s, %v", p.State, err)
 	}
 }
@@ -174,7 +180,8 @@ func parkedRecords(r *Rig) {
 	}
 	counts, err := r.S.ParkedCounts(Ctx, r.Scope, run.Flow)
 	r.OK(err)
-	if d := cmp.Diff(map[model.ParkedState]int64{model.ParkedWaiting: 2, model.ParkedIgnored: 1}, counts); d != "" {
+	if d := cmp.Diff(map[model.ParkedState]int64{model.ParkedWaiting: 2, model.ParkedIgnored: 1},
+		counts); d != "" {
 		r.T.Error(d)
 	}
 }
@@ -245,7 +252,8 @@ func lists(r *Rig) {
 	if jobs != 5 {
 		r.T.Fatalf("%d jobs in pieces, want 5", jobs)
 	}
-	open, err := r.S.Jobs(Ctx, r.Scope, store.JobFilter{States: []model.JobState{model.JobRunning}}, 10, "")
+	open, err := r.S.Jobs(Ctx, r.Scope, store.JobFilter{States: []model.JobState{model.JobRunning}},
+		10, "")
 	r.OK(err)
 	if len(open.Items) != 4 {
 		r.T.Fatalf("%d jobs run, want 4", len(open.Items))

@@ -91,8 +91,9 @@ func (r *Rig) StartRun() *JobRun {
 }
 
 func (run *JobRun) newJob() store.NewJob {
-	return store.NewJob{Scope: run.Scope, ID: run.Job, Flow: run.Flow, FlowName: "orders", FlowVersion: 3,
-		Kind: model.JobRun, Guarantee: "exactly-once", Steps: []string{"read", "filter-1", "load"},
+	return store.NewJob{Scope: run.Scope, ID: run.Job, Flow: run.Flow, FlowName: "orders",
+		FlowVersion: 3,
+		Kind:        model.JobRun, Guarantee: "exactly-once", Steps: []string{"read", "filter-1", "load"},
 		Connections: []page.ID{run.Conn}, Now: run.Now(),
 		Export: &store.NewChain{Step: "read", Connection: run.Conn, Resumable: true}}
 }
@@ -119,8 +120,10 @@ func (run *JobRun) request(n, delivery uint64) store.ResumeRequest {
 // Next is the acceptance of the next page of the current execution: of records
 // source records, 1 in 4 is filtered and the rest goes to the step load.
 func (run *JobRun) Next(records int64) store.Acceptance {
-	a := store.Acceptance{Scope: run.Scope, Root: page.ChainedName(run.Chain, run.Epoch, run.seq), Prev: run.prev,
-		Records: uint64(records), Bytes: 100, PublishedBytes: 80, Cursor: fmt.Appendf(nil, "cursor %d", run.seq), Now: run.Now()}
+	a := store.Acceptance{Scope: run.Scope, Root: page.ChainedName(run.Chain, run.Epoch, run.seq),
+		Prev:    run.prev,
+		Records: uint64(records), Bytes: 100, PublishedBytes: 80, Cursor: fmt.Appendf(nil, "cursor %d",
+			run.seq), Now: run.Now()}
 	a.PageHash = sha256.Sum256([]byte(a.Root))
 	filtered := records / 4
 	a.Outcomes.Filtered = filtered
@@ -158,7 +161,8 @@ func (run *JobRun) Accept(a store.Acceptance) store.Accepted {
 // of its records are parked, the rest delivered.
 func (run *JobRun) Receipt(a store.Acceptance, parked int64) store.Receipt {
 	in := int64(a.Records) - a.Outcomes.Filtered
-	r := store.Receipt{Scope: run.Scope, Name: a.Published[0], Job: run.Job, Step: "load", Claim: Claim(1),
+	r := store.Receipt{Scope: run.Scope, Name: a.Published[0], Job: run.Job, Step: "load",
+		Claim:         Claim(1),
 		Counts:        []model.StepCount{{Step: "load", In: in, Out: in - parked, Parked: parked}},
 		Outcomes:      store.Outcomes{Delivered: in - parked, Parked: parked},
 		ConsumedBytes: a.PublishedBytes, Now: run.Now()}
@@ -171,8 +175,9 @@ func (run *JobRun) Receipt(a store.Acceptance, parked int64) store.Receipt {
 // Parked is a parked record of a page.
 func Parked(name, root string, index uint32) store.NewParked {
 	return store.NewParked{ID: page.NewID(), Step: "load", Page: name, Index: index,
-		Origin: page.Origin{Root: root, Index: index}, Class: fault.Value, Code: "E_VALUE", Fingerprint: "load E_VALUE",
-		Record: []byte("sealed record"), Detail: []byte("sealed detail")}
+		Origin: page.Origin{Root: root, Index: index}, Class: fault.Value, Code: "E_VALUE",
+		Fingerprint: "load E_VALUE",
+		Record:      []byte("sealed record"), Detail: []byte("sealed detail")}
 }
 
 // Settle settles a receipt and ends the test on an error.

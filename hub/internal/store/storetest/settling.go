@@ -25,7 +25,8 @@ func storedAnswer(r *Rig) {
 
 func (run *JobRun) admit(name string, delivery uint64, claim bool) store.Admitted {
 	run.T.Helper()
-	got, err := run.S.Admit(Ctx, store.Admission{Scope: run.Scope, Name: name, Job: run.Job, Claim: Claim(delivery),
+	got, err := run.S.Admit(Ctx, store.Admission{Scope: run.Scope, Name: name, Job: run.Job,
+		Claim:     Claim(delivery),
 		NeedClaim: claim, Now: run.Now()})
 	run.OK(err)
 	return got
@@ -73,8 +74,9 @@ func claimsFence(r *Rig) {
 	if got := run.admit(stale.Name, 1, true); got.Entry != store.EntryGo {
 		r.T.Fatalf("the first delivery is %s", got.Entry)
 	}
-	newer := store.Admission{Scope: r.Scope, Name: stale.Name, Job: run.Job, Now: r.Now(), NeedClaim: true,
-		Claim: page.Claim{Created: 2, Delivery: 1}} // a consumer made again outranks every older delivery
+	newer := store.Admission{Scope: r.Scope, Name: stale.Name, Job: run.Job, Now: r.Now(),
+		NeedClaim: true,
+		Claim:     page.Claim{Created: 2, Delivery: 1}} // a consumer made again outranks every older delivery
 	got, err := r.S.Admit(Ctx, newer)
 	r.OK(err)
 	if got.Entry != store.EntryGo {
@@ -149,7 +151,8 @@ func settledAfterSplit(r *Rig) {
 	run.Accept(a)
 	half := func(name string, published ...string) store.Receipt {
 		return store.Receipt{Scope: r.Scope, Name: name, Job: run.Job, Step: "load", Published: published,
-			Counts: []model.StepCount{{Step: "load", In: 3, Out: 3}}, Outcomes: store.Outcomes{Delivered: 3}, Now: r.Now()}
+			Counts: []model.StepCount{{Step: "load", In: 3, Out: 3}}, Outcomes: store.Outcomes{Delivered: 3},
+			Now: r.Now()}
 	}
 	first := half(a.Published[0], a.Published[0]+"/more")
 	first.Outcomes = store.Outcomes{}
@@ -240,7 +243,8 @@ func jobEnds(r *Rig) {
 	clean.Resume(0)
 	c := clean.Last(clean.Next(4))
 	clean.Accept(c)
-	if got := clean.Settle(clean.Receipt(c, 0)); got.JobEnded == nil || got.JobEnded.State != model.JobCompleted {
+	if got := clean.Settle(clean.Receipt(c, 0)); got.JobEnded == nil ||
+		got.JobEnded.State != model.JobCompleted {
 		r.T.Fatalf("a job without errors gives %+v", got)
 	}
 }
@@ -306,7 +310,8 @@ func proveCloses(r *Rig) {
 			a = run.Last(a)
 		}
 		run.Accept(a)
-		if p, err := r.S.Prove(Ctx, r.Scope, run.Job, r.Now()); err != nil || p.Closed || len(p.Findings) != 1 {
+		if p, err := r.S.Prove(Ctx, r.Scope, run.Job, r.Now()); err != nil || p.Closed ||
+			len(p.Findings) != 1 {
 			r.T.Fatalf("a running job proves as %+v, %v", p, err)
 		}
 		if len(a.Published) > 0 {
@@ -317,7 +322,8 @@ func proveCloses(r *Rig) {
 	run.MustProve()
 	p, err := r.S.Prove(Ctx, r.Scope, run.Job, r.Now())
 	r.OK(err)
-	if len(p.Chains) != 1 || p.Chains[0].Pages != 5 || p.Chains[0].Settled != 5 || p.Chains[0].OutstandingXOR != "0000000000000000" ||
+	if len(p.Chains) != 1 || p.Chains[0].Pages != 5 || p.Chains[0].Settled != 5 ||
+		p.Chains[0].OutstandingXOR != "0000000000000000" ||
 		p.Guarantee != "exactly-once" || len(p.Steps) != 3 {
 		r.T.Fatalf("got %+v", p)
 	}

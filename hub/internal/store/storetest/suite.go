@@ -28,8 +28,10 @@ type rule struct {
 var contract = []rule{
 	{name: "Delivery_1_2_ContinuationIsWrittenWithTheReceiptOfTheRead", test: readContinues},
 	{name: "Delivery_1_2_SweepFindsUnpublishedAndStaleReads", test: sweepFindsReads},
-	{name: "Delivery_1_3_ReadsWaitForOutstandingPages", test: readsWait, opts: []store.Option{store.WithReadLimits(2, 1<<20)}},
-	{name: "Delivery_1_3_ReadsWaitForOutstandingBytes", test: readsWaitForBytes, opts: []store.Option{store.WithReadLimits(64, 100)}},
+	{name: "Delivery_1_3_ReadsWaitForOutstandingPages", test: readsWait,
+		opts: []store.Option{store.WithReadLimits(2, 1<<20)}},
+	{name: "Delivery_1_3_ReadsWaitForOutstandingBytes", test: readsWaitForBytes,
+		opts: []store.Option{store.WithReadLimits(64, 100)}},
 	{name: "Delivery_1_4_UnkeyedReadIsNotResumable", test: unkeyedNotResumable},
 	{name: "Delivery_2_1_TwoAgentsInTurn", test: agentsInTurn},
 	{name: "Delivery_2_1_ResumeWithTheSameEpochIsIdempotent", test: resumeTwice},

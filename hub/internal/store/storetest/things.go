@@ -23,7 +23,8 @@ func (r *Rig) apply(c store.Change) store.Applied {
 }
 
 func objects(r *Rig) {
-	change := store.Change{Kind: model.KindFlow, Name: "orders", Spec: json.RawMessage(`{"steps": []}`)}
+	change := store.Change{Kind: model.KindFlow, Name: "orders", Spec: json.RawMessage(`{"steps":
+		[]}`)}
 	first := r.apply(change)
 	if first.Action != store.ActionCreated || first.Object.Version != 1 {
 		r.T.Fatalf("got %+v", first)
@@ -32,12 +33,14 @@ func objects(r *Rig) {
 		r.T.Fatalf("the same spec gives %+v", again)
 	}
 	change.Labels = map[string]string{"team": "blue"}
-	if labelled := r.apply(change); labelled.Action != store.ActionChanged || labelled.Object.Version != 1 {
+	if labelled := r.apply(change); labelled.Action != store.ActionChanged ||
+		labelled.Object.Version != 1 {
 		r.T.Fatalf("another label gives %+v", labelled)
 	}
 	change.Spec = json.RawMessage(`{"steps":[{"filter":"x"}]}`)
 	second := r.apply(change)
-	if second.Action != store.ActionChanged || second.Object.Version != 2 || second.Object.ID != first.Object.ID {
+	if second.Action != store.ActionChanged || second.Object.Version != 2 ||
+		second.Object.ID != first.Object.ID {
 		r.T.Fatalf("another spec gives %+v", second)
 	}
 	got, err := r.S.Object(Ctx, r.Scope, model.KindFlow, "orders")
@@ -57,7 +60,8 @@ func objects(r *Rig) {
 	change.IfVersion = 1
 	_, err = r.S.ApplyObjects(Ctx, r.Scope, "ann", []store.Change{change}, r.Now())
 	r.Refused(err, "E_CONFLICT")
-	r.OK(r.S.DeleteObject(Ctx, r.Scope, store.Deletion{Kind: model.KindFlow, Name: "orders", Actor: "ann", Now: r.Now()}))
+	r.OK(r.S.DeleteObject(Ctx, r.Scope, store.Deletion{Kind: model.KindFlow, Name: "orders",
+		Actor: "ann", Now: r.Now()}))
 	change.IfVersion = 0
 	if made := r.apply(change); made.Object.ID == first.Object.ID || made.Object.Version != 1 {
 		r.T.Fatalf("a name made again gives %+v", made)
@@ -126,13 +130,15 @@ func connectionStates(r *Rig) {
 	probe := start.Add(time.Minute)
 	for range 16 {
 		wg.Go(func() {
-			_, written, err := r.S.ChangeConnection(Ctx, r.Scope, id, func(s model.ConnectionState) (model.ConnectionState, bool) {
-				if s.State == model.Offline {
-					return s, false
-				}
-				s.State, s.Cause, s.NextProbe, s.Fault = model.Offline, model.CauseAuth, &probe, fault.Of("E_AUTH_REJECTED")
-				return s, true
-			})
+			_, written, err := r.S.ChangeConnection(Ctx, r.Scope, id,
+				func(s model.ConnectionState) (model.ConnectionState, bool) {
+					if s.State == model.Offline {
+						return s, false
+					}
+					s.State, s.Cause, s.NextProbe, s.Fault = model.Offline, model.CauseAuth, &probe,
+						fault.Of("E_AUTH_REJECTED")
+					return s, true
+				})
 			if err != nil {
 				r.T.Error(err)
 			}
@@ -154,7 +160,8 @@ func connectionStates(r *Rig) {
 	}
 	list, err := r.S.OfflineConnections(Ctx)
 	r.OK(err)
-	if len(list) != 1 || list[0].Cause != model.CauseAuth || list[0].Scope != r.Scope || list[0].Fault.Code != "E_AUTH_REJECTED" {
+	if len(list) != 1 || list[0].Cause != model.CauseAuth || list[0].Scope != r.Scope ||
+		list[0].Fault.Code != "E_AUTH_REJECTED" {
 		r.T.Fatalf("offline are %+v", list)
 	}
 }
@@ -183,7 +190,8 @@ func apiTokens(r *Rig) {
 }
 
 func redeemOnce(r *Rig) {
-	tok := store.EnrollToken{ID: page.NewID(), Scope: r.Scope, Group: page.NewID(), GroupName: "plant-7", Uses: 1,
+	tok := store.EnrollToken{ID: page.NewID(), Scope: r.Scope, Group: page.NewID(),
+		GroupName: "plant-7", Uses: 1,
 		CreatedBy: "ann", Created: start, Expires: start.Add(time.Hour)}
 	r.OK(r.S.CreateEnrollToken(Ctx, tok, [32]byte{1}))
 	agents := make([]page.ID, 100)
@@ -226,8 +234,10 @@ func redeemOnce(r *Rig) {
 // agent enrolls an agent.
 func (r *Rig) agent(name string) model.Agent {
 	r.T.Helper()
-	a := model.Agent{ID: page.NewID(), Tenant: r.Scope.Tenant, Environment: r.Scope.Environment, Group: page.NewID(),
-		GroupName: "plant-7", Name: name, State: model.AgentOffline, Hostname: "host", Serial: "0a" + name, Enrolled: start}
+	a := model.Agent{ID: page.NewID(), Tenant: r.Scope.Tenant, Environment: r.Scope.Environment,
+		Group:     page.NewID(),
+		GroupName: "plant-7", Name: name, State: model.AgentOffline, Hostname: "host",
+		Serial: "0a" + name, Enrolled: start}
 	r.OK(r.S.PutAgent(Ctx, a, []byte("key of "+name)))
 	return a
 }
@@ -279,7 +289,8 @@ func revokedAgents(r *Rig) {
 	}
 	_, _, err = r.S.Hello(Ctx, r.Scope, a.ID, [16]byte{1}, r.Now())
 	r.Refused(err, "E_REVOKED")
-	changed, err := r.S.ChangeAgent(Ctx, r.Scope, a.ID, func(a *model.Agent) { a.State = model.AgentOnline })
+	changed, err := r.S.ChangeAgent(Ctx, r.Scope, a.ID,
+		func(a *model.Agent) { a.State = model.AgentOnline })
 	r.OK(err)
 	if changed.State != model.AgentRevoked {
 		r.T.Fatalf("a revoked agent became %s", changed.State)
@@ -288,15 +299,18 @@ func revokedAgents(r *Rig) {
 	r.OK(err)
 	byName, err := r.S.AgentByName(Ctx, r.Scope, "two")
 	r.OK(err)
-	if len(list) != 2 || byName.ID != b.ID || byName.Hostname != "host" || byName.GroupName != "plant-7" {
+	if len(list) != 2 || byName.ID != b.ID || byName.Hostname != "host" ||
+		byName.GroupName != "plant-7" {
 		r.T.Fatalf("got %+v and %+v", list, byName)
 	}
 }
 
 func auditChain(r *Rig) {
 	for range 5 {
-		r.OK(r.S.Audit(Ctx, model.AuditEntry{At: r.Now(), Tenant: r.Scope.Tenant, Actor: "ann", Action: "secret set",
-			Kind: "Credential", Object: "erp"}, model.AuditEntry{At: r.Now(), Tenant: r.Scope.Tenant, Action: "x"}))
+		r.OK(r.S.Audit(Ctx, model.AuditEntry{At: r.Now(), Tenant: r.Scope.Tenant, Actor: "ann",
+			Action: "secret set",
+			Kind:   "Credential", Object: "erp"}, model.AuditEntry{At: r.Now(), Tenant: r.Scope.Tenant,
+			Action: "x"}))
 	}
 	n, err := r.S.VerifyAudit(Ctx, r.Scope.Tenant)
 	if err != nil || n != 10 {

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+
+	"ropeway/tests/rig"
+)
+
+// site is a hub and an agent that dials it straight, without the rig's relay:
+// the relay's work would be the bench's.
+type site struct{ *rig.Site }
+
+const manifests = `kind: AgentGroup
+name: plant
+---
+kind: Credential
+name: database
+custody: vault
+---
+kind: Connection
+name: erp
+connector: postgres
+agentGroup: plant
+credential: database
+settings: {host: %[1]s, port: %[2]d, database: erp, tls: disable}
+---
+kind: Connection
+name: warehouse
+connector: postgres
+credential: database
+settings: {host: %[1]s, port: %[2]d, database: warehouse, tls: disable}
+---
+kind: Flow
+name: plain
+export: {connection: erp, table: orders, key: [id]}
+steps:
+  - import: {connection: warehouse, table: orders, mode: insert}
+---
+kind: Flow
+name: steps
+export: {connection: erp, table: orders, key: [id]}
+steps:
+`
+
+// stepsManifest are the steps of P2.
+const stepsManifest = `  - filter: record.status == "paid"
+  - map:
+      id: record.id
+      customer_id: record.customer_id
+      status: upper(record.status)
+      total_cents: int(record.total * 100)
+      quantity: record.quantity
+      email: record.email
+      note: record.note
+      express: record.express
+      ordered_on: record.ordered_on
+      updated_at: record.updated_at
+  - import: {connection: warehouse, table: paid_orders, mode: upsert, key: [id]}
+`
+
+const policy = `rules:
+  - {name: erp read-only, connector: postgres, target: "%s:%d", allow: [export, ping]}
+`
+
+func startSite(ctx context.Context, bins rig.Bins, dir string, e *ends) (*site, error) {
+	if _, err := os.Stat(bins.Hub); err != nil {
+		return nil, fmt.Errorf("%w: run make build first", err)
+	}
+	s, err := rig.NewSite(bins, dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(ctx, s, e); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return &site{s}, nil
+}
+
+func configure(ctx context.Context, s *rig.Site, e *ends) error {
+	files := map[string]string{
+		"manifests/bench.yaml": fmt.Sprintf(manifests, e.pg.Host, e.pg.Port) + stepsManifest,
+		"policy.yaml":          fmt.Sprintf(policy, e.pg.Host, e.pg.Port),
+	}
+	for name, text := range files {
+		if err := s.Write(name, text); err != nil {
+			return err
+		}
+	}
+	if err := s.StartHub(ctx); err != nil {
+		return err
+	}
+	secret := fmt.Sprintf(`{"username":%q,"password":%q}`, e.pg.User, e.pg.Password)
+	for _, c := range []struct {
+		run   func(context.Context, string, ...string) (string, error)
+		stdin string
+		args  []string
+	}{
+		{s.Client, "", []string{"apply", "-f", s.Path("manifests")}},
+		{s.Client, secret, []string{"secret", "set", "database", "--file", "-"}},
+		{s.Client, "", []string{"agent", "token", "--group", "plant", "--out", s.Path("token")}},
+		{s.AgentCommand, "", []string{"enroll", "--token-file", s.Path("token"), "--hub", "https://" + s.Listen}},
+	} {
+		if _, err := c.run(ctx, c.stdin, c.args...); err != nil {
+			return err
+		}
+	}
+	return s.StartAgent(ctx, true)
+}
+
+func (s *site) plain(ctx context.Context, e *ends) (cost, error) {
+	return s.flow(ctx, "plain", e.want[plainTable].rows)
+}
+
+func (s *site) steps(ctx context.Context, e *ends) (cost, error) {
+	return s.flow(ctx, "steps", e.want[stepsTable].rows)
+}
+
+// flow runs a flow to its end and reads what it cost hub and agent.
+func (s *site) flow(ctx context.Context, name string, rows int64) (cost, error) {
+	s.forgetPeaks()
+	begun, hub, agent := time.Now(), s.Hub.CPU(), s.Agent.CPU()
+	out, err := s.Client(ctx, "", "flow", "run", name, "--wait", "-o", "json")
+	c := cost{wall: time.Since(begun), hub: s.Hub.CPU() - hub}
+	c.cpu = c.hub + s.Agent.CPU() - agent
+	c.rss = [2]int64{s.Hub.PeakRSS(), s.Agent.PeakRSS()}
+	if err != nil {
+		return c, fmt.Errorf("%w\nhub: %s\nagent: %s", err, rig.Tail(s.Path("hub.log"), 10), rig.Tail(s.Path("agent.log"), 10))
+	}
+	var job rig.Job
+	if err := json.Unmarshal([]byte(out), &job); err != nil {
+		return c, fmt.Errorf("read job: %w in %q", err, out)
+	}
+	if job.State != "completed" || job.Records.Delivered != rows {
+		return c, fmt.Errorf("the job is %s with %+v, not completed with %d delivered", job.State, job.Records, rows)
+	}
+	return c, nil
+}
+
+// forgetPeaks makes the kernel measure peak memory anew (proc(5), clear_refs).
+func (s *site) forgetPeaks() {
+	for _, p := range []*rig.Process{s.Hub, s.Agent} {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0)
+	}
+}
