@@ -80,8 +80,12 @@ func (a agents) Agents(ctx context.Context, scope store.Scope) ([]model.Agent, e
 		here[p.Agent] = p
 	}
 	for i := range list {
-		if p, ok := here[list[i].ID]; ok && list[i].Revoked == nil {
+		switch p, ok := here[list[i].ID]; {
+		case list[i].Revoked != nil:
+		case ok:
 			present(&list[i], p)
+		case list[i].LastSeen != nil:
+			list[i].State = model.AgentOffline
 		}
 	}
 	return list, nil

@@ -88,8 +88,12 @@ func (h *hub) listen(context.Context) error {
 	if h.ops, err = listen(h.config.OpsListen); err != nil {
 		return err
 	}
-	h.local, err = h.listenLocal()
-	return err
+	if h.local, err = h.listenLocal(); err != nil {
+		// A disk that cannot hold a socket is no reason to stop: only `admin` needs it.
+		h.log.Warn("local administration is off", "error", err)
+		h.local = newWebListener(h.ops.Addr())
+	}
+	return nil
 }
 
 func (h *hub) openSecrets(context.Context) error {
@@ -166,7 +170,7 @@ func (h *hub) compose(ctx context.Context) error {
 		Types: findType, Egress: h.egress, Log: h.log, Clock: time.Now,
 	})
 	h.issuer = enroll.New(enroll.Config{
-		Store: h.store, Authority: h.authority, Hub: h.url(), Clock: time.Now, Log: h.log,
+		Store: h.store, Authority: h.authority, Hub: h.publicURL(), Clock: time.Now, Log: h.log,
 	})
 	places, err := h.store.Places(ctx)
 	if err != nil {
@@ -187,6 +191,15 @@ func (h *hub) url() string {
 		host = "127.0.0.1"
 	}
 	return "https://" + net.JoinHostPort(host, port)
+}
+
+// publicURL is what agents elsewhere dial: the first configured name, if any.
+func (h *hub) publicURL() string {
+	if len(h.config.Names) == 0 {
+		return h.url()
+	}
+	_, port, _ := net.SplitHostPort(h.listener.Addr().String())
+	return "https://" + net.JoinHostPort(h.config.Names[0], port)
 }
 
 // run serves everything. When ctx ends, agents and steps get time to finish

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"ropeway/protocol/tunnel"
+	"ropeway/protocol/tunnel/tcp"
 )
 
 // Bounds of what strangers may cost (PROMISES S8).
@@ -71,7 +72,7 @@ func (p *port) run(ctx context.Context) error {
 		p.work.Add(1)
 		go func() {
 			defer p.work.Done()
-			p.handshake(ctx, tls.Server(raw, config))
+			p.handshake(ctx, tls.Server(tcp.Wrap(raw), config))
 		}()
 	}
 }

@@ -33,6 +33,7 @@ func testCells(t *testing.T, s *suite) {
 			}
 			checkCells(t, s.readAll(t, c, connectors.Query{Table: target, Key: []string{"id"}}), column)
 
+			pages[0].Header.Path = "/other" // another page to the inbox
 			upserted := s.tableOf(t, "id bigint PRIMARY KEY, v "+column.Type)
 			s.mustLoad(t, c, connectors.ImportSpec{Table: upserted, Mode: "upsert", Key: []string{"id"}}, pages[0])
 			checkCells(t, s.readAll(t, c, connectors.Query{SQL: "SELECT id, v FROM " + upserted,

@@ -220,6 +220,32 @@ func appendTextCell(dst []byte, v *page.Value) ([]byte, error) {
 	return dst, nil
 }
 
+// appendCastCell appends a value as text that the server casts: arrays in its
+// own notation, anything else as text.
+func appendCastCell(dst []byte, v *page.Value) ([]byte, error) {
+	if v.Kind() != page.KindArray {
+		return appendTextCell(dst, v)
+	}
+	text := page.String(string(appendArrayText(nil, v)))
+	return appendTextCell(dst, &text)
+}
+
+func appendArrayText(b []byte, v *page.Value) []byte {
+	b = append(b, '{')
+	items := v.Items()
+	for i := range items {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if items[i].Kind() == page.KindArray {
+			b = appendArrayText(b, &items[i])
+		} else {
+			b = appendElement(b, &items[i])
+		}
+	}
+	return append(b, '}')
+}
+
 func appendBytea(dst []byte, v *page.Value) ([]byte, error) {
 	switch v.Kind() {
 	case page.KindBytes:

@@ -17,7 +17,7 @@ import (
 	"ropeway/tests/testenv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.IgnoreServers()) }
 
 func TestConnector(t *testing.T) {
 	d := newDatabase(t)
@@ -40,11 +40,20 @@ func TestConnector(t *testing.T) {
 type database struct {
 	server *testenv.PG
 	name   string
+	behind *pgconn.PgConn // for what happens behind the connector's back
 }
 
 func newDatabase(t testing.TB) database {
-	server := testenv.Postgres(t)
-	return database{server, server.Database(t)}
+	t.Helper()
+	d := database{server: testenv.Postgres(t)}
+	d.name = d.server.Database(t)
+	var err error
+	if d.behind, err = pgconn.Connect(t.Context(), d.server.DSN(d.name)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.behind.Close(context.Background()) })
+	d.exec(t, "SET timezone = 'UTC'")
+	return d
 }
 
 func (d database) settings() map[string]any {
@@ -62,12 +71,7 @@ func (d database) env() connectors.Env {
 
 func (d database) run(t testing.TB, sql string) []*pgconn.Result {
 	t.Helper()
-	conn, err := pgconn.Connect(context.Background(), d.server.DSN(d.name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	results, err := conn.Exec(context.Background(), "SET timezone = 'UTC'; "+sql).ReadAll()
+	results, err := d.behind.Exec(context.Background(), sql).ReadAll()
 	if err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}

@@ -187,7 +187,7 @@ func (b *builder) newPlan(shape *page.Shape, drop string) (*plan, error) {
 		}
 		t := output{column: c, write: writerOf(c)}
 		if t.write == nil || b.cast[n] {
-			t.cast, t.write = true, appendTextCell
+			t.cast, t.write = true, appendCastCell
 			p.chunk.staged = true
 		}
 		p.fields = append(p.fields, i)

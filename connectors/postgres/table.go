@@ -30,7 +30,7 @@ type column struct {
 	name     string
 	oid      uint32
 	typmod   int32  // -1 = none
-	typeName string // without typmod, as a cast names it
+	typeName string // without typmod and default length, as a cast names it
 	element  uint32 // of an array; else 0
 
 	generated bool
@@ -49,7 +49,9 @@ WITH RECURSIVE base AS (
   FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typ
   WHERE t.typtype = 'd'
 )
-SELECT b.attname, b.typ, b.typmod, pg_catalog.format_type(b.typ, NULL),
+SELECT b.attname, b.typ, b.typmod,
+       CASE b.typ WHEN 1042 THEN 'bpchar' WHEN 1014 THEN 'bpchar[]' WHEN 1560 THEN 'varbit'
+         WHEN 1561 THEN 'varbit[]' ELSE pg_catalog.format_type(b.typ, NULL) END,
        CASE WHEN t.typcategory = 'A' THEN t.typelem ELSE 0 END,
        b.attgenerated <> '', b.attidentity = 'a',
        c.relkind NOT IN ('r', 'p', 'f') OR pg_catalog.row_security_active(c.oid),

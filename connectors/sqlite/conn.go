@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/url"
+	"os"
 	"strconv"
 
 	"github.com/mattn/go-sqlite3"
@@ -41,7 +42,7 @@ func (c *conn) with(ctx context.Context, write bool, f func(d db) error) error {
 }
 
 func (c *conn) open(write bool) (db, error) {
-	path, err := c.env.Path(c.settings.String("path"))
+	path, err := c.path()
 	if err != nil {
 		return db{}, err
 	}
@@ -65,6 +66,27 @@ func (c *conn) open(write bool) (db, error) {
 	d := db{opened.(*sqlite3.SQLiteConn)}
 	d.RegisterAuthorizer(authorize)
 	return d, nil
+}
+
+// path is the file to open, if the policy allows it and it is one: a FIFO or a
+// device would block or never end.
+func (c *conn) path() (string, error) {
+	path, err := c.env.Path(c.settings.String("path"))
+	if err != nil {
+		var f *fault.Error
+		if errors.As(err, &f) {
+			return "", err
+		}
+		return "", fault.Of("E_UNREACHABLE").WithSource(name).WithCause(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Of("E_UNREACHABLE").WithSource(name).WithCause(err)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fault.Of("E_UNREACHABLE").WithSource(name).WithCause(path + " is not a file")
+	}
+	return path, nil
 }
 
 // Actions of SQLite's authorizer (sqlite3.h) that would leave the file.

@@ -143,6 +143,9 @@ func (r *reader) describe(ctx context.Context, d db) error {
 	}
 	visible := len(names)
 	for i, n := range names {
+		if plain, _, renamed := strings.Cut(n, ":"); renamed && slices.Contains(names[:i], plain) {
+			n = plain // SQLite calls the second "id" of a subquery "id:1"
+		}
 		if slices.Contains(names[:i], n) {
 			return fault.Of("E_QUERY").WithSource(name).WithField(n).
 				WithCause(fmt.Sprintf("the query returns two columns named %q", n))

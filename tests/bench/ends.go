@@ -3,19 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/jackc/pgx/v5"
 
 	"ropeway/tests/testenv"
 )
 
-// The two targets: rows as they are, and rows that steps have changed.
-const (
-	plainTable = "orders"
-	stepsTable = "paid_orders"
-)
-
-// ends are the databases at both ends, on one server.
+// ends are the databases at both ends, on one server: orders in erp, orders and
+// paid_orders in warehouse.
 type ends struct {
 	pg             *testenv.PG
 	source, target *pgx.Conn
@@ -30,29 +26,29 @@ type sum struct {
 	hash string
 }
 
-// serverSettings keep the server's own upkeep out of the measured minutes. It
-// is as durable as by default.
-var serverSettings = []string{
-	"shared_buffers=512MB", "max_wal_size=16GB", "checkpoint_timeout=1h", "autovacuum=off",
-}
+// columns are the ten of a row.
+var columns = []string{"id", "customer_id", "status", "total", "quantity", "email", "note", "express",
+	"ordered_on", "updated_at"}
 
-const columns = `id bigint PRIMARY KEY, customer_id bigint NOT NULL, status text NOT NULL,
-	total numeric(14,2) NOT NULL, quantity integer NOT NULL, email text, note text,
-	express boolean NOT NULL, ordered_on date NOT NULL, updated_at timestamptz NOT NULL`
+const table = `CREATE TABLE %s (id bigint %s, customer_id bigint NOT NULL, status text NOT NULL,
+	%s NOT NULL, quantity integer NOT NULL, email text, note text, express boolean NOT NULL,
+	ordered_on date NOT NULL, updated_at timestamptz NOT NULL)`
 
 const fill = `INSERT INTO orders SELECT i, 1 + i %% 99991, CASE WHEN i %% 4 = 0 THEN 'open' ELSE 'paid' END,
 	(i::bigint * 3701 %% 100000000)::numeric / 100, 1 + i %% 12,
-	'customer.' || i %% 99991 || '@mail' || i %% 97 || '.example.com',
-	'order ' || md5(i::text) || ' shipped by courier, left with neighbour number ' || i %% 31,
+	'customer.' || i %% 99991 || '@mail' || i %% 97 || '.example.com', 'order ' || md5(i::text) ||
+	' shipped by courier in one parcel, left with neighbour number ' || i %% 31,
 	i %% 7 = 0, date '2024-01-01' + i %% 900, timestamptz '2026-01-01' + i * interval '1.3 seconds'
 	FROM generate_series(1, %d) i`
 
-// steps are filter and map of P2 as SQL, beside stepsManifest.
-const steps = `SELECT id, customer_id, upper(status) AS status, (total * 100)::bigint AS total_cents, quantity,
+// stepsSQL is what the steps of P2 do, beside stepsManifest.
+const stepsSQL = `SELECT id, customer_id, upper(status) AS status, (total * 100)::bigint AS total_cents, quantity,
 	email, note, express, ordered_on, updated_at FROM orders WHERE status = 'paid'`
 
 func openEnds(ctx context.Context, dir string, rows int) (*ends, error) {
-	pg, err := testenv.StartPostgres(ctx, dir, serverSettings...)
+	// As durable as by default, but without upkeep in the measured minutes.
+	pg, err := testenv.StartPostgres(ctx, dir, "shared_buffers=512MB", "max_wal_size=16GB",
+		"checkpoint_timeout=1h", "autovacuum=off")
 	if err != nil {
 		return nil, err
 	}
@@ -74,19 +70,22 @@ func (e *ends) prepare(ctx context.Context, rows int) error {
 			return err
 		}
 	}
-	for _, q := range []string{"CREATE TABLE orders (" + columns + ")", fmt.Sprintf(fill, rows), "VACUUM ANALYZE orders"} {
-		if _, err := e.source.Exec(ctx, q); err != nil {
+	for _, do := range []struct {
+		conn *pgx.Conn
+		sql  string
+	}{
+		{e.source, fmt.Sprintf(table, "orders", "PRIMARY KEY", "total numeric(14,2)")},
+		{e.source, fmt.Sprintf(fill, rows)},
+		{e.source, "VACUUM ANALYZE orders"},
+		{e.target, fmt.Sprintf(table, "orders", "", "total numeric(14,2)")},
+		{e.target, fmt.Sprintf(table, "paid_orders", "PRIMARY KEY", "total_cents bigint")},
+	} {
+		if _, err := do.conn.Exec(ctx, do.sql); err != nil {
 			return err
 		}
 	}
-	empty := `CREATE TABLE orders (LIKE src); CREATE TABLE paid_orders (LIKE src); DROP TABLE src;
-		ALTER TABLE paid_orders ALTER total TYPE bigint, ADD PRIMARY KEY (id);
-		ALTER TABLE paid_orders RENAME total TO total_cents`
-	if _, err := e.target.Exec(ctx, "CREATE TABLE src ("+columns+");"+empty); err != nil {
-		return err
-	}
-	for table, query := range map[string]string{plainTable: "SELECT * FROM orders", stepsTable: steps} {
-		if e.want[table], err = sumOf(ctx, e.source, query); err != nil {
+	for name, query := range map[string]string{"orders": "SELECT * FROM orders", "paid_orders": stepsSQL} {
+		if e.want[name], err = sumOf(ctx, e.source, query); err != nil {
 			return err
 		}
 	}
@@ -94,23 +93,23 @@ func (e *ends) prepare(ctx context.Context, rows int) error {
 	return e.source.QueryRow(ctx, facts).Scan(&e.version, &e.rowBytes)
 }
 
-// clear empties a target and writes out what the last run left, so that each
-// run starts alike.
-func (e *ends) clear(ctx context.Context, table string) error {
-	if _, err := e.target.Exec(ctx, "TRUNCATE "+table); err != nil {
-		return err
+// measure runs one carrier into an empty table, with the writes of the last run
+// out of the way, and finds whether the table holds what it must, each row once.
+func (e *ends) measure(ctx context.Context, target string, run func(context.Context, *ends) (cost, error)) (cost, error) {
+	for _, q := range []string{"TRUNCATE " + target, "CHECKPOINT"} {
+		if _, err := e.target.Exec(ctx, q); err != nil {
+			return cost{}, err
+		}
 	}
-	_, err := e.target.Exec(ctx, "CHECKPOINT")
-	return err
-}
-
-// compare finds whether a target holds what it must, each row once.
-func (e *ends) compare(ctx context.Context, table string) error {
-	got, err := sumOf(ctx, e.target, "SELECT * FROM "+table)
-	if err == nil && got != e.want[table] {
-		err = fmt.Errorf("the rows differ: %s has %+v, the source says %+v", table, got, e.want[table])
+	c, err := run(ctx, e)
+	if err != nil {
+		return c, err
 	}
-	return err
+	got, err := sumOf(ctx, e.target, "SELECT * FROM "+target)
+	if err == nil && got != e.want[target] {
+		err = fmt.Errorf("the rows differ: %s has %+v, the source says %+v", target, got, e.want[target])
+	}
+	return c, err
 }
 
 func sumOf(ctx context.Context, conn *pgx.Conn, query string) (s sum, err error) {
@@ -120,10 +119,6 @@ func sumOf(ctx context.Context, conn *pgx.Conn, query string) (s sum, err error)
 }
 
 func (e *ends) close() {
-	for _, c := range []*pgx.Conn{e.source, e.target} {
-		if c != nil {
-			c.Close(context.Background())
-		}
-	}
 	e.pg.Stop()
+	os.RemoveAll(e.pg.Dir)
 }

@@ -19,11 +19,11 @@ func (s speeds) names() []string { return slices.Sorted(maps.Keys(s)) }
 // benchLine is a line of `go test -bench` of a benchmark that sets its bytes.
 var benchLine = regexp.MustCompile(`(?m)^Benchmark(\S+?)(?:-\d+)?\s+\d+\s.*?([\d.]+) MB/s`)
 
-// benchmarks runs Go benchmarks of a package several times in turn: their
-// packages are internal, so that they cannot be called from here.
-func benchmarks(ctx context.Context, pkg, pattern string, times int) (speeds, error) {
+// benchmarks runs Go benchmarks of a package three times in turn: the packages are
+// internal, so that they cannot be called from here.
+func benchmarks(ctx context.Context, pkg, pattern string) (speeds, error) {
 	found := speeds{}
-	for range times {
+	for range 3 {
 		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, pkg)
 		var said bytes.Buffer
 		cmd.Stderr = &said

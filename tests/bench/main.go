@@ -19,71 +19,47 @@ import (
 	"ropeway/tests/rig"
 )
 
-const usage = `usage: make bench, or after make build: go run ./tests/bench [--report FILE]
+const usage = `usage: make bench, or after make build: go run ./tests/bench [flags]
 
-Measures PostgreSQL → agent → tunnel → durable sealed queue → PostgreSQL beside a
-binary psql COPY pipe and a pgx keyset+COPY loop, alternating, then the agent's
-buffer and the page codec. Prints a table and writes the report in Markdown.
-Fails when a run fails or rows differ at the ends; a missed goal is only told.
+Carries rows from PostgreSQL to PostgreSQL with Ropeway, a binary psql COPY pipe and
+a pgx keyset+COPY loop in turn, then measures the agent's buffer and the page codec.
+Prints a report and writes it in Markdown. Fails when a run fails or rows differ at
+the ends; a goal that is missed is only told. BENCH_ROWS says how many rows
+(1000000); databases and state are in TMPDIR, so put it on the disk that counts.
 
-environment:
-  BENCH_ROWS=1000000   rows to carry, from 1000
-  BENCH_ROUNDS=2       rounds, in each of which everything runs once
-  BENCH_DIR=           folder for databases and state; put it on the disk that counts
-  BENCH_BIN=bin        folder of the built programs
 `
-
-func main() {
-	err := run()
-	if errors.Is(err, flag.ErrHelp) {
-		return
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-}
 
 // settings are what flags and environment choose.
 type settings struct {
 	rows, rounds int
-	dir, bins    string
-	report       string
+	bins, report string
 }
 
 func readSettings() (settings, error) {
-	var s settings
+	s := settings{rows: 1_000_000}
+	if text := os.Getenv("BENCH_ROWS"); text != "" {
+		var err error
+		if s.rows, err = strconv.Atoi(text); err != nil || s.rows < 1000 {
+			return s, fmt.Errorf("BENCH_ROWS=%s: write a number from 1000", text)
+		}
+	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.Usage = func() { fmt.Print(usage) }
-	flags.StringVar(&s.report, "report", filepath.Join("docs", "performance.md"), "")
-	if err := flags.Parse(os.Args[1:]); err != nil {
-		return s, err
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage); flags.PrintDefaults() }
+	flags.IntVar(&s.rounds, "rounds", 2, "how often everything runs, in turn")
+	flags.StringVar(&s.bins, "bin", "bin", "`folder` of the built programs")
+	flags.StringVar(&s.report, "report", filepath.Join("docs", "performance.md"), "`file` to write")
+	err := flags.Parse(os.Args[1:])
+	if err == nil && (flags.NArg() > 0 || s.rounds < 1) {
+		err = errors.New("see --help")
 	}
-	if flags.NArg() > 0 {
-		return s, fmt.Errorf("unexpected %q\n%s", flags.Arg(0), usage)
-	}
-	var err1, err2, err3 error
-	s.rows, err1 = number("BENCH_ROWS", 1_000_000, 1000, 100_000_000)
-	s.rounds, err2 = number("BENCH_ROUNDS", 2, 1, 20)
-	bins := os.Getenv("BENCH_BIN")
-	if bins == "" {
-		bins = "bin"
-	}
-	s.bins, err3 = filepath.Abs(bins)
-	s.dir = os.Getenv("BENCH_DIR")
-	return s, errors.Join(err1, err2, err3)
+	return s, err
 }
 
-func number(name string, otherwise, least, most int) (int, error) {
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise, nil
+func main() {
+	if err := run(); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
 	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%s=%s: write a number from %d to %d", name, text, least, most)
-	}
-	return n, nil
 }
 
 func run() error {
@@ -95,16 +71,15 @@ func run() error {
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, time.Hour)
 	defer cancel()
-	r := newReport(s)
-	if err := s.carryRows(ctx, r); err != nil {
+	r := &report{settings: s, begun: time.Now(), costs: map[carrier][]cost{}}
+	if err := r.carryRows(ctx); err != nil {
 		return err
 	}
-	say("P11: the agent's buffer beside append+fdatasync")
-	if r.buffer, err = benchmarks(ctx, "./agent/internal/buffer", "Put64KiB", 3); err != nil {
+	say("measuring the agent's buffer and the page codec")
+	if r.buffer, err = benchmarks(ctx, "ropeway/agent/internal/buffer", "Put64KiB"); err != nil {
 		return err
 	}
-	say("P15: the page codec")
-	if r.codec, err = benchmarks(ctx, "./protocol/page", "Encode$|Decode$", 3); err != nil {
+	if r.codec, err = benchmarks(ctx, "ropeway/protocol/page", "Encode$|Decode$"); err != nil {
 		return err
 	}
 	text := r.markdown()
@@ -113,48 +88,47 @@ func run() error {
 }
 
 // carryRows runs P1, P2 and their peers in turn.
-func (s settings) carryRows(ctx context.Context, r *report) error {
-	dir, err := os.MkdirTemp(s.dir, "ropeway-bench-")
+func (r *report) carryRows(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "ropeway-bench-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o711) // the server may run as another user
+	}
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	say("starting PostgreSQL and filling %d rows", s.rows)
-	e, err := openEnds(ctx, dir, s.rows)
+	say("starting PostgreSQL and filling in %d rows", r.rows)
+	e, err := openEnds(ctx, filepath.Join(dir, "postgres"), r.rows)
 	if err != nil {
 		return err
 	}
 	defer e.close()
 	r.rowBytes, r.postgres = e.rowBytes, e.version
 	say("starting hub and agent")
-	site, err := startSite(ctx, rig.At(s.bins), filepath.Join(dir, "site"), e)
+	site, err := startSite(ctx, rig.At(r.bins), filepath.Join(dir, "site"), e)
 	if err != nil {
 		return err
 	}
 	defer site.Close()
-	for round := range s.rounds {
+	if _, err := runCopyPipe(ctx, e); err != nil { // warms the caches up
+		return err
+	}
+	for range r.rounds {
 		for _, c := range []struct {
 			carrier
 			target string
 			run    func(context.Context, *ends) (cost, error)
 		}{
-			{copyPipe, plainTable, runCopyPipe},
-			{pgxLoop, plainTable, runPgxLoop},
-			{ropewayPlain, plainTable, site.plain},
-			{ropewaySteps, stepsTable, site.steps},
+			{copyPipe, "orders", runCopyPipe},
+			{pgxLoop, "orders", runPgxLoop},
+			{ropewayPlain, "orders", site.plain},
+			{ropewaySteps, "paid_orders", site.steps},
 		} {
-			if err := e.clear(ctx, c.target); err != nil {
-				return err
-			}
-			cost, err := c.run(ctx, e)
-			if err == nil {
-				err = e.compare(ctx, c.target)
-			}
+			cost, err := e.measure(ctx, c.target, c.run)
 			if err != nil {
-				return fmt.Errorf("round %d, %s: %w", round+1, c.carrier, err)
+				return fmt.Errorf("%s: %w", c.carrier, err)
 			}
-			say("round %d  %-38s %8.0f rows/s  %6.2f CPU-s per M rows", round+1, c.carrier,
-				cost.rate(s.rows), cost.cpuPerMillion(s.rows))
+			say("%-36s %8.0f rows/s %6.2f CPU-s per M rows", c.carrier, cost.rate(r.rows), cost.cpuPerMillion(r.rows))
 			r.costs[c.carrier] = append(r.costs[c.carrier], cost)
 		}
 	}

@@ -28,10 +28,6 @@ type report struct {
 	buffer, codec speeds
 }
 
-func newReport(s settings) *report {
-	return &report{settings: s, begun: time.Now(), costs: map[carrier][]cost{}}
-}
-
 // markdown is the report. Each figure in it was measured in this run, but for
 // the limits.
 func (r *report) markdown() string {
@@ -127,7 +123,7 @@ func (r *report) ratio(c carrier) float64 { return median(r.rates(c)) / median(r
 
 func (r *report) cpuText(c carrier) string {
 	total := median(r.cpu(c))
-	hub := median(over(r.costs[c], func(c cost) float64 { return c.hub.Seconds() * 1e6 / float64(r.rows) }))
+	hub := median(over(r.costs[c], func(c cost) float64 { return c.hubCPU.Seconds() * 1e6 / float64(r.rows) }))
 	if hub == 0 {
 		return fmt.Sprintf("%.1f", total)
 	}

@@ -46,7 +46,7 @@ export: {connection: erp, table: orders, key: [id]}
 steps:
 `
 
-// stepsManifest are the steps of P2.
+// stepsManifest are the steps of P2, beside stepsSQL.
 const stepsManifest = `  - filter: record.status == "paid"
   - map:
       id: record.id
@@ -67,16 +67,13 @@ const policy = `rules:
 `
 
 func startSite(ctx context.Context, bins rig.Bins, dir string, e *ends) (*site, error) {
-	if _, err := os.Stat(bins.Hub); err != nil {
-		return nil, fmt.Errorf("%w: run make build first", err)
-	}
 	s, err := rig.NewSite(bins, dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := configure(ctx, s, e); err != nil {
 		s.Close()
-		return nil, err
+		return nil, fmt.Errorf("start hub and agent: %w", err)
 	}
 	return &site{s}, nil
 }
@@ -113,20 +110,20 @@ func configure(ctx context.Context, s *rig.Site, e *ends) error {
 }
 
 func (s *site) plain(ctx context.Context, e *ends) (cost, error) {
-	return s.flow(ctx, "plain", e.want[plainTable].rows)
+	return s.flow(ctx, "plain", e.want["orders"])
 }
 
 func (s *site) steps(ctx context.Context, e *ends) (cost, error) {
-	return s.flow(ctx, "steps", e.want[stepsTable].rows)
+	return s.flow(ctx, "steps", e.want["paid_orders"])
 }
 
 // flow runs a flow to its end and reads what it cost hub and agent.
-func (s *site) flow(ctx context.Context, name string, rows int64) (cost, error) {
+func (s *site) flow(ctx context.Context, name string, want sum) (cost, error) {
 	s.forgetPeaks()
 	begun, hub, agent := time.Now(), s.Hub.CPU(), s.Agent.CPU()
 	out, err := s.Client(ctx, "", "flow", "run", name, "--wait", "-o", "json")
-	c := cost{wall: time.Since(begun), hub: s.Hub.CPU() - hub}
-	c.cpu = c.hub + s.Agent.CPU() - agent
+	c := cost{wall: time.Since(begun), hubCPU: s.Hub.CPU() - hub}
+	c.cpu = c.hubCPU + s.Agent.CPU() - agent
 	c.rss = [2]int64{s.Hub.PeakRSS(), s.Agent.PeakRSS()}
 	if err != nil {
 		return c, fmt.Errorf("%w\nhub: %s\nagent: %s", err, rig.Tail(s.Path("hub.log"), 10), rig.Tail(s.Path("agent.log"), 10))
@@ -135,8 +132,8 @@ func (s *site) flow(ctx context.Context, name string, rows int64) (cost, error) 
 	if err := json.Unmarshal([]byte(out), &job); err != nil {
 		return c, fmt.Errorf("read job: %w in %q", err, out)
 	}
-	if job.State != "completed" || job.Records.Delivered != rows {
-		return c, fmt.Errorf("the job is %s with %+v, not completed with %d delivered", job.State, job.Records, rows)
+	if job.State != "completed" || job.Records.Delivered != want.rows {
+		return c, fmt.Errorf("the job is %s with %+v, not completed with %d delivered", job.State, job.Records, want.rows)
 	}
 	return c, nil
 }

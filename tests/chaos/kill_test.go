@@ -36,17 +36,26 @@ func TestMain(m *testing.M) {
 
 const records = 20_000
 
-// plant is a source that writers change, a target without a unique index, and a
-// flow between them, both behind one agent... the target in the hub.
+// plant is a source behind an agent that writers change, a target in front of
+// the hub without a unique index, and a flow between them.
 type plant struct {
 	*rig.Site
 	source, target *sql.DB
 	drop           *dropper
+	login          string // the databases' credential
 }
 
 // newPlant builds everything; inbox is the import's setting, drop the percentage
 // of COMMITs of the target whose answer is lost.
 func newPlant(t *testing.T, inbox string, drop int, seed uint64) *plant {
+	t.Helper()
+	p := layPlant(t, inbox, drop, seed)
+	p.bringUp(t)
+	return p
+}
+
+// layPlant prepares everything; nothing of Ropeway runs yet.
+func layPlant(t *testing.T, inbox string, drop int, seed uint64) *plant {
 	t.Helper()
 	pg := testenv.Postgres(t)
 	p := &plant{}
@@ -97,17 +106,22 @@ steps:
   - import: {connection: warehouse, table: orders, mode: insert, inbox: "%[6]s"}
     name: load
 `, pg.Host, pg.Port, names[0], p.drop.port(), names[1], inbox)
-	ctx := context.Background()
+	p.login = fmt.Sprintf(`{"username":%q,"password":%q}`, pg.User, pg.Password)
 	must(t, p.Write("manifests/flow.yaml", manifest))
 	must(t, p.Write("policy.yaml", fmt.Sprintf(
 		"rules:\n  - {name: erp, connector: postgres, target: \"%s:%d\", allow: [export, ping]}\n", pg.Host, pg.Port)))
+	return p
+}
+
+// bringUp starts hub and agent and configures them.
+func (p *plant) bringUp(t *testing.T) {
+	t.Helper()
+	ctx := context.Background()
 	must(t, p.StartHub(ctx))
 	mustRun(t, p, "", "apply", "-f", p.Path("manifests"))
-	mustRun(t, p, fmt.Sprintf(`{"username":%q,"password":%q}`, pg.User, pg.Password),
-		"secret", "set", "database", "--file", "-")
+	mustRun(t, p, p.login, "secret", "set", "database", "--file", "-")
 	must(t, p.Enroll(ctx, "plant"))
 	must(t, p.StartAgent(ctx, true))
-	return p
 }
 
 func openDB(t *testing.T, dsn string) *sql.DB {

@@ -81,8 +81,8 @@ func TestScriptedPath(t *testing.T) {
 	if !strings.Contains(shown, "much too long") {
 		t.Errorf("error show does not show the record: %s", shown)
 	}
-	w.run(`{"id":7,"total_cents":29,"note":"short"}`, "error", "edit", list[0].ID, "--file", "-")
-	retried := decode[struct{ Job string }](t, w.run("", "error", "retry", list[0].ID, "-o", "json"))
+	retried := decode[struct{ Job string }](t,
+		w.run(`{"id":7,"total_cents":29,"note":"short"}`, "error", "edit", list[0].ID, "--file", "-", "-o", "json"))
 	again, err := w.WaitJob(w.context(time.Minute), retried.Job)
 	w.must(err)
 	if again.State != "completed" || again.Records.Delivered != 1 {

@@ -51,12 +51,14 @@ func (n *node) Create(ctx context.Context, name string, _, mode uint32, out *fus
 }
 
 // Mkdir makes a directory.
-func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *node) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (
+	*fs.Inode, syscall.Errno) {
 	return n.make(ctx, name, n.disk.newDir(mode), out)
 }
 
 // Symlink makes a symbolic link.
-func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *node) Symlink(ctx context.Context, target, name string, out *fuse.EntryOut) (
+	*fs.Inode, syscall.Errno) {
 	return n.make(ctx, name, n.disk.newLink(target), out)
 }
 
@@ -72,7 +74,8 @@ func (d *disk) newLink(target string) func() *inode {
 	}
 }
 
-func (n *node) make(ctx context.Context, name string, what func() *inode, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *node) make(ctx context.Context, name string, what func() *inode, out *fuse.EntryOut) (
+	*fs.Inode, syscall.Errno) {
 	errno := n.lock(OpName)
 	defer n.unlock()
 	if errno != 0 {
@@ -87,7 +90,8 @@ func (n *node) make(ctx context.Context, name string, what func() *inode, out *f
 }
 
 // Link gives a file a second name.
-func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *node) Link(ctx context.Context, target fs.InodeEmbedder, name string, out *fuse.EntryOut) (
+	*fs.Inode, syscall.Errno) {
 	errno := n.lock(OpName)
 	defer n.unlock()
 	other, ok := target.(*node)

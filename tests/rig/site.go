@@ -19,6 +19,7 @@ import (
 type Site struct {
 	Bins   Bins
 	Dir    string
+	Data   string // of the hub; Dir/hub unless a test puts it elsewhere
 	Listen string // of the hub
 	Ops    string
 	Relay  *Relay
@@ -29,7 +30,7 @@ type Site struct {
 
 // NewSite chooses ports and makes the folders; nothing runs yet.
 func NewSite(bins Bins, dir string) (*Site, error) {
-	s := &Site{Bins: bins, Dir: dir}
+	s := &Site{Bins: bins, Dir: dir, Data: filepath.Join(dir, "hub")}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (s *Site) StartHub(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	p, err := Start("hub", s.Path("hub.log"), s.Bins.Hub, s.Env,
-		"serve", "--data", s.Path("hub"), "--listen", s.Listen, "--ops-listen", s.Ops)
+		"serve", "--data", s.Data, "--listen", s.Listen, "--ops-listen", s.Ops)
 	if err != nil {
 		return err
 	}
@@ -125,8 +126,8 @@ func (f *Failed) Error() string {
 
 func (s *Site) run(ctx context.Context, stdin, bin string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, bin, args...)
-	cmd.Env = append(os.Environ(), "ROPEWAY_URL=https://"+s.Listen, "ROPEWAY_CA="+s.Path("hub", "ca.pem"),
-		"ROPEWAY_TOKEN_FILE="+s.Path("hub", "admin.token"))
+	cmd.Env = append(os.Environ(), "ROPEWAY_URL=https://"+s.Listen, "ROPEWAY_CA="+filepath.Join(s.Data, "ca.pem"),
+		"ROPEWAY_TOKEN_FILE="+filepath.Join(s.Data, "admin.token"))
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

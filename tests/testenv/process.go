@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // A process is a server that dies with this one.
@@ -34,21 +36,30 @@ func startProcess(ctx context.Context, a account, log, path string, args ...stri
 	p.cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8"}
 	p.cmd.SysProcAttr = a.attributes()
 	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			p.cmd.Wait()
-		}
-		close(p.done)
-	}()
+	go p.hold(started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w", path, err)
 	}
 	context.AfterFunc(ctx, p.stop)
 	return p, nil
+}
+
+// hold starts the process and keeps the thread that did until it ends.
+func (p *process) hold(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(p.done)
+	err := p.cmd.Start()
+	started <- err
+	if err == nil {
+		p.cmd.Wait()
+	}
+}
+
+// IgnoreServers lets goleak overlook the goroutines that keep servers, which
+// live as long as the test binary.
+func IgnoreServers() goleak.Option {
+	return goleak.IgnoreAnyFunction("ropeway/tests/testenv.(*process).hold")
 }
 
 // stop ends the process and waits for it.

@@ -135,14 +135,6 @@ func prepareFile(path string) (fresh bool, err error) {
 	return true, errors.Join(f.Close(), syncDir(filepath.Dir(path)))
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // Close waits for the commit under way and closes the database. Calls after it
 // fail; calling it again does nothing.
 func (b *Buffer) Close() error {
@@ -181,10 +173,7 @@ func (b *Buffer) Stats(ctx context.Context) (Stats, error) {
 	if n.pages == 0 {
 		return s, nil
 	}
-	oldest, err := b.database.oldest(ctx)
-	if err != nil {
-		return s, explain(err)
-	}
-	s.Oldest = oldest
-	return s, nil
+	var err error
+	s.Oldest, err = oldest(ctx, b.readers())
+	return s, explain(err)
 }

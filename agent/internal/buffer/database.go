@@ -220,9 +220,10 @@ func (d *database) count(ctx context.Context) (counts, error) {
 	return n, rows.Err()
 }
 
-func (d *database) oldest(ctx context.Context) (time.Time, error) {
+// oldest is when the oldest page that is not damaged was put.
+func oldest(ctx context.Context, readers *sql.DB) (time.Time, error) {
 	var at sql.NullInt64
-	err := d.readers.QueryRowContext(ctx, "SELECT at FROM pages WHERE state <> 2 ORDER BY id LIMIT 1").Scan(&at)
+	err := readers.QueryRowContext(ctx, "SELECT at FROM pages WHERE state <> 2 ORDER BY id LIMIT 1").Scan(&at)
 	if errors.Is(err, sql.ErrNoRows) || !at.Valid {
 		return time.Time{}, nil
 	}

@@ -20,13 +20,13 @@ type Execution struct {
 	Begun time.Time
 }
 
+const insertExecution = "INSERT OR REPLACE INTO executions (name, chain, epoch, at) VALUES (?, ?, ?, ?)"
+
 // BeginExecution records that an execution runs and returns once it is on disk.
 // Another one of this name is replaced.
 func (b *Buffer) BeginExecution(ctx context.Context, e Execution) error {
 	return b.commit(ctx, 0, func(t *tx) error {
-		_, err := t.d.conn.ExecContext(context.Background(),
-			"INSERT OR REPLACE INTO executions (name, chain, epoch, at) VALUES (?, ?, ?, ?)",
-			e.Name, e.Chain.String(), e.Epoch[:], e.Begun.UnixMicro())
+		_, err := t.d.conn.ExecContext(context.Background(), insertExecution, e.Name, e.Chain.String(), e.Epoch[:], e.Begun.UnixMicro())
 		if err != nil {
 			return fmt.Errorf("record execution: %w", err)
 		}

@@ -51,7 +51,8 @@ func (b *Buffer) Put(ctx context.Context, p *page.Page) error {
 // transaction. already says that this key has come before with this payload and
 // nothing was stored; with another payload it is E_CONFLICT. An empty key
 // reserves nothing.
-func (b *Buffer) PutEvent(ctx context.Context, listener page.ID, key string, p *page.Page) (already bool, err error) {
+func (b *Buffer) PutEvent(ctx context.Context, listener page.ID, key string, p *page.Page) (
+	already bool, err error) {
 	r := b.seal(p)
 	hash := sha256.Sum256([]byte(key))
 	err = b.commit(ctx, len(r.sealed), func(t *tx) error {
@@ -137,7 +138,8 @@ func (t *tx) known(r row) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("look for page: %w", err)
 	case string(hash) != string(r.hash[:]):
-		return false, refusal{fault.Of("E_PAGE_CONFLICT").WithSource("agent").WithCause("page " + r.name + " is buffered already")}
+		return false, refusal{fault.Of("E_PAGE_CONFLICT").WithSource("agent").
+			WithCause("page " + r.name + " is buffered already")}
 	case state == Damaged:
 		return false, refusal{fault.Of("E_CHECKSUM").WithSource("agent").
 			WithCause("page " + r.name + " was buffered, is damaged and set aside")}

@@ -99,7 +99,8 @@ func (b *Buffer) List(ctx context.Context, after string, n int) ([]Entry, error)
 
 func (b *Buffer) entries(ctx context.Context, where, limit string, args ...any) ([]Entry, error) {
 	rows, err := b.readers().QueryContext(ctx,
-		"SELECT id, name, state, bytes, records, at, hash, sum FROM pages WHERE "+where+" ORDER BY id "+limit, args...)
+		"SELECT id, name, state, bytes, records, at, hash, sum FROM pages WHERE "+
+			where+" ORDER BY id "+limit, args...)
 	if err != nil {
 		return nil, explain(err)
 	}

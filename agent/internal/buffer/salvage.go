@@ -108,7 +108,8 @@ func (b *Buffer) keep(ctx context.Context, source *sql.DB, id int64, sealed []by
 		state, at = s, when
 	}
 	name, hash := p.Header.Name(), p.Header.Hash()
-	res, err := b.database.conn.ExecContext(ctx, `INSERT INTO pages (name, seq, hash, state, bytes, records, at, sum)
+	res, err := b.database.conn.ExecContext(ctx, `
+		INSERT INTO pages (name, seq, hash, state, bytes, records, at, sum)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, name, int64(p.Header.Seq), hash[:], state, len(sealed),
 		p.Header.Records, at, checksum(name, sealed))
 	if err != nil {
@@ -135,8 +136,7 @@ func (b *Buffer) rescueExecutions(ctx context.Context, source *sql.DB) error {
 		if err := rows.Scan(&name, &chain, &epoch, &at); err != nil {
 			return err
 		}
-		_, err := b.database.conn.ExecContext(ctx, "INSERT OR REPLACE INTO executions (name, chain, epoch, at) VALUES (?, ?, ?, ?)",
-			name, chain, epoch, at)
+		_, err := b.database.conn.ExecContext(ctx, insertExecution, name, chain, epoch, at)
 		if err != nil {
 			return err
 		}

@@ -112,7 +112,8 @@ type match struct {
 }
 
 func (t *tx) matching(where string, args []any) ([]match, error) {
-	rows, err := t.d.conn.QueryContext(context.Background(), "SELECT id, bytes, state FROM pages WHERE "+where, args...)
+	rows, err := t.d.conn.QueryContext(context.Background(),
+		"SELECT id, bytes, state FROM pages WHERE "+where, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -119,7 +119,7 @@ func (b *Buffer) commitBatch(batch []*op) {
 	}
 	if err != nil {
 		b.config.Log.Error("buffer commit failed", "ops", len(batch), "error", err)
-		b.reopen(err)
+		b.reopen()
 	}
 	for i, o := range batch {
 		if err != nil {
@@ -160,14 +160,16 @@ func (b *Buffer) try(batch []*op, answers []error) (err error) {
 	return nil
 }
 
-// reopen starts with a fresh connection after the disk failed: what the system
-// thinks is written can no longer be trusted. It fails while the disk does.
-func (b *Buffer) reopen(cause error) {
-	if !diskTrouble(cause) {
-		return
-	}
+// reopen starts with a fresh connection after a commit failed: what the system
+// thinks is written can no longer be trusted. It fails while the disk does, and
+// the next failing commit tries again.
+func (b *Buffer) reopen() {
 	old := b.database
-	if err := b.connect(context.Background()); err != nil {
+	_, err := prepareFile(b.path())
+	if err == nil {
+		err = b.connect(context.Background())
+	}
+	if err != nil {
 		b.config.Log.Error("buffer not opened again", "error", err)
 		return
 	}

@@ -69,7 +69,8 @@ func (a *approvals) reload() error {
 	if err != nil {
 		return fmt.Errorf("look at approvals: %w", err)
 	}
-	if a.seen != nil && os.SameFile(a.seen, info) && a.seen.ModTime().Equal(info.ModTime()) && a.seen.Size() == info.Size() {
+	if a.seen != nil && os.SameFile(a.seen, info) &&
+		a.seen.ModTime().Equal(info.ModTime()) && a.seen.Size() == info.Size() {
 		return nil
 	}
 	clear(a.list) // what cannot be read approves nothing

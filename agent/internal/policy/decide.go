@@ -30,16 +30,22 @@ type Decision struct {
 	rule *Rule
 }
 
-// decide finds the first rule that allows r at t. spent tells the rows that a
-// rule has let through on a day; approved tells whether the site approved a free
-// statement. It returns the closest reason when no rule allows it.
-func (p *Policy) decide(r Request, t time.Time, spent func(*Rule) uint64, approved func(Request) bool) (Decision, *fault.Error) {
+// books tell a decision what the file does not.
+type books struct {
+	now      time.Time
+	spent    func(*Rule) uint64 // rows that a rule has let through today
+	approved func(Request) bool // whether the site approved a free statement
+}
+
+// decide finds the first rule that allows r. It returns the closest reason when
+// none does.
+func (p *Policy) decide(r Request, b books) (Decision, *fault.Error) {
 	closest, depth := denied(r, "no rule names "+r.what()), 0
 	for i := range p.Rules {
 		rule := &p.Rules[i]
-		at, err := rule.match(r, approved)
+		at, err := rule.match(r, b.approved)
 		if err == nil {
-			at, err = 10, rule.bounds(r, t, spent(rule))
+			at, err = 10, rule.bounds(r, b.now, b.spent(rule))
 		}
 		if err == nil {
 			return rule.decision(r), nil

@@ -37,12 +37,13 @@ func denied(r Request, cause string) *fault.Error {
 
 // unapproved refuses a free statement under a rule that names tables.
 func unapproved(r Request, rule *Rule) *fault.Error {
-	e := denied(r, fmt.Sprintf("rule %q names tables, so a free statement needs the site's approval", rule.title()))
+	e := denied(r, fmt.Sprintf("rule %q names tables, so a free statement needs the site's approval",
+		rule.title()))
 	if r.SQL == "" {
 		return e
 	}
-	return e.WithFix("use table and columns instead of a statement, or approve it at the site: ropeway-agent policy approve " +
-		StatementHash(r))
+	return e.WithFix("use table and columns instead of a statement, or approve it at the site: " +
+		"ropeway-agent policy approve " + StatementHash(r))
 }
 
 // limited refuses r for now.

@@ -82,7 +82,8 @@ func (g *Guard) checkResolved(r Request, resolved string) error {
 }
 
 func literalFix(r Request, at netip.AddrPort) string {
-	return fmt.Sprintf("if that is meant, write the address %s itself in the connection and in the site's policy", at)
+	return fmt.Sprintf("if that is meant, write the address %s itself in the connection "+
+		"and in the site's policy", at)
 }
 
 // literal reports whether the target as written is this very address.
@@ -148,7 +149,8 @@ func (g *Guard) own(at netip.AddrPort) bool {
 			continue
 		}
 		ip := o.Addr().Unmap()
-		if ip == at.Addr() || ip.IsUnspecified() && localAddress(at.Addr()) || ip.IsLoopback() && at.Addr().IsLoopback() {
+		if ip == at.Addr() || ip.IsUnspecified() && localAddress(at.Addr()) ||
+			ip.IsLoopback() && at.Addr().IsLoopback() {
 			return true
 		}
 	}

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ import (
 // Config says where a guard finds its policy and what it keeps.
 type Config struct {
 	File     string                  // the site's policy file; missing = everything is denied
-	StateDir string                  // approvals, row counts and the suspend mark; also never a connection's target
+	StateDir string                  // approvals, row counts, suspend mark; never a connection's target
 	Own      func() []netip.AddrPort // addresses the agent itself listens on; nil = none
 	Clock    func() time.Time        // nil = time.Now
 	Log      *slog.Logger            // nil = silent
@@ -54,11 +53,14 @@ type Guard struct {
 	mu     sync.Mutex
 	policy *Policy // nil unless the file was read and parsed
 	status Status
-	seen   []byte // the file as last read
+	seen   *look // at the last reload
 	rows   *usage
 	books  *approvals
 	refuse []Statement // free statements that wait for an approval, newest last
 }
+
+// look is what one look at the file gave.
+type look struct{ text, warning, err string }
 
 // Open reads the policy. A missing or broken file is no error: it denies
 // everything, and Status says so. Approvals or counts that cannot be read are.
@@ -118,9 +120,11 @@ func (g *Guard) Reload() {
 	if err := g.books.reload(); err != nil {
 		g.config.Log.Warn("approvals not read", "error", err)
 	}
-	if !g.status.Loaded.IsZero() && bytes.Equal(text, g.seen) && warning == g.status.Warning && errorText(err) == g.status.Error {
+	now := look{string(text), warning, errorText(err)}
+	if g.seen != nil && *g.seen == now {
 		return
 	}
+	g.seen = &now
 	next := Status{File: g.config.File, State: Loaded, Warning: warning, Loaded: g.config.Clock()}
 	var p *Policy
 	if err == nil {
@@ -134,10 +138,7 @@ func (g *Guard) Reload() {
 	default:
 		next.Rules = len(p.Rules)
 	}
-	if next.State == g.status.State && next.Error == g.status.Error && bytes.Equal(text, g.seen) {
-		return
-	}
-	g.policy, g.status, g.seen = p, next, text
+	g.policy, g.status = p, next
 	g.tell(next)
 }
 
@@ -262,9 +263,11 @@ func (g *Guard) decide(r Request) (Decision, error) {
 		return Decision{}, g.nothing(r)
 	}
 	now := g.config.Clock()
-	d, refused := g.policy.decide(r, now,
-		func(rule *Rule) uint64 { return g.rows.spent(rule, now) },
-		func(r Request) bool { return g.books.has(StatementHash(r)) })
+	d, refused := g.policy.decide(r, books{
+		now:      now,
+		spent:    func(rule *Rule) uint64 { return g.rows.spent(rule, now) },
+		approved: func(r Request) bool { return g.books.has(StatementHash(r)) },
+	})
 	if refused != nil {
 		return Decision{}, refused
 	}
@@ -272,7 +275,8 @@ func (g *Guard) decide(r Request) (Decision, error) {
 }
 
 func (g *Guard) nothing(r Request) error {
-	e := denied(r, fmt.Sprintf("the policy file is %s, so everything is denied: %s", g.status.State, g.status.Error))
+	e := denied(r, fmt.Sprintf("the policy file is %s, so everything is denied: %s",
+		g.status.State, g.status.Error))
 	if g.status.State == Broken {
 		return e.WithFix("at the site: correct " + g.config.File + ", then look at `ropeway-agent policy check`")
 	}

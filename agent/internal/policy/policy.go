@@ -25,7 +25,7 @@ var verbs = []Verb{Export, Lookup, Import, Listen, Ping, Discover, Preview}
 // Policy is one parsed file. It never changes after Parse.
 type Policy struct {
 	Rules  []Rule          `json:"rules"`
-	Remote map[string]bool `json:"remote,omitempty"` // what the hub may ask of the agent itself; left out = denied
+	Remote map[string]bool `json:"remote,omitempty"` // what the hub may ask of the agent itself
 }
 
 // Rule allows verbs on one target of one connector, or one route.
@@ -33,7 +33,7 @@ type Rule struct {
 	Name      string  `json:"name,omitempty"`
 	Line      int     `json:"line"` // where the rule begins in the file
 	Connector string  `json:"connector,omitempty"`
-	Target    string  `json:"target,omitempty"` // as written in the connection's settings; a path ending in / means what is below it
+	Target    string  `json:"target,omitempty"` // as written in settings; a path ending in / = all below
 	Route     string  `json:"route,omitempty"`  // host:port; such a rule has no connector
 	Allow     []Verb  `json:"allow,omitempty"`
 	Tables    []Table `json:"tables,omitempty"` // nil = any statement of the verbs

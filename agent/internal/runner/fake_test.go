@@ -27,7 +27,10 @@ import (
 	"ropeway/protocol/tunnel"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	page.Compress([]byte("warm")) // its encoders must not be born in a bubble
+	goleak.VerifyTestMain(m)
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -87,6 +90,13 @@ func (y *system) Type() *connectors.Type {
 		Import:      y.apply,
 		ImportsOnce: func(connectors.ImportSpec) connectors.Guarantee { return connectors.Guarantee{} },
 	}
+}
+
+// life is how often connections were opened and closed, and with which secrets.
+func (y *system) life() (opened, closed int, secrets string) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return y.opened, y.closed, fmt.Sprint(y.secrets)
 }
 
 type conn struct{ y *system }

@@ -2,7 +2,6 @@ package runner_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -177,22 +176,22 @@ func TestConnectionsAreKeptByAccountAndClosedWhenIdle(t *testing.T) {
 		ping(nil)
 		ping(&control.Credential{Custody: "hub", FieldsJson: []byte(`{"password": "changed"}`)})
 		ping(&control.Credential{Custody: "site", SiteName: "kept"})
-		if got := fmt.Sprint(y.secrets); y.opened != 3 || got != "[secret changed of the site]" {
-			t.Errorf("opened %d times with %s", y.opened, got)
+		if opened, _, got := y.life(); opened != 3 || got != "[secret changed of the site]" {
+			t.Errorf("opened %d times with %s", opened, got)
 		}
 		time.Sleep(4 * time.Minute)
 		ping(nil)
-		if y.opened != 3 || y.closed != 0 {
-			t.Errorf("within five minutes: opened %d, closed %d", y.opened, y.closed)
+		if opened, closed, _ := y.life(); opened != 3 || closed != 0 {
+			t.Errorf("within five minutes: opened %d, closed %d", opened, closed)
 		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
-		if y.closed != 2 {
-			t.Errorf("after idling: closed %d, want 2", y.closed)
+		if _, closed, _ := y.life(); closed != 2 {
+			t.Errorf("after idling: closed %d, want 2", closed)
 		}
 		s.stop()
-		if y.closed != 3 {
-			t.Errorf("after the end: closed %d, want 3", y.closed)
+		if _, closed, _ := y.life(); closed != 3 {
+			t.Errorf("after the end: closed %d, want 3", closed)
 		}
 	})
 }

@@ -69,9 +69,12 @@ func (w *reading) run(ctx context.Context) (*control.StepDone, error) {
 	return w.finish(end, err)
 }
 
+// sender takes the pages of a read, in order.
+type sender func(context.Context, *page.Page) error
+
 // pages runs the connector. Every page is counted against the site's limits
 // before it leaves.
-func (w *reading) pages(ctx context.Context, push func(context.Context, *page.Page) error) (request.End, error) {
+func (w *reading) pages(ctx context.Context, push sender) (request.End, error) {
 	conn, back, err := w.runner.connect(ctx, w.step)
 	if err != nil {
 		return request.End{}, err
@@ -91,7 +94,8 @@ func (w *reading) pages(ctx context.Context, push func(context.Context, *page.Pa
 func (w *reading) finish(end request.End, err error) (*control.StepDone, error) {
 	if err != nil {
 		if errors.Is(err, fault.Of("E_PAGE_CONFLICT")) {
-			w.runner.config.Log.Error("a page of this name exists with other contents", "step", w.step.name, "error", err)
+			w.runner.config.Log.Error("a page of this name exists with other contents",
+				"step", w.step.name, "error", err)
 		}
 		return nil, err
 	}

@@ -99,7 +99,8 @@ func (r *Runner) Run(ctx context.Context, c uplink.Call) *control.StepDone {
 	done, err := r.run(ctx, c)
 	if err != nil {
 		f := fault.From(err)
-		r.config.Log.Info("step ended with a fault", "step", c.Step.GetName(), "kind", c.Step.GetKind().String(), "error", f)
+		r.config.Log.Info("step ended with a fault",
+			"step", c.Step.GetName(), "kind", c.Step.GetKind().String(), "error", f)
 		done = &control.StepDone{Fault: control.FromError(f)}
 	}
 	done.Id = c.Step.GetId()
@@ -124,9 +125,12 @@ func (r *Runner) run(ctx context.Context, c uplink.Call) (*control.StepDone, err
 	}
 }
 
+// beginner makes the work of a new execution with the help of its first call.
+type beginner func(context.Context, *step, uplink.Call) (work, error)
+
 // join brings the call together with the execution of its name: the one that
 // runs, the recorded answer of one that ran, or a new one made by begin.
-func (r *Runner) join(ctx context.Context, s *step, c uplink.Call, begin func(context.Context, *step, uplink.Call) (work, error)) (*control.StepDone, error) {
+func (r *Runner) join(ctx context.Context, s *step, c uplink.Call, begin beginner) (*control.StepDone, error) {
 	for {
 		e, joined, recorded, err := r.enter(s)
 		if err != nil || recorded != nil {

@@ -72,7 +72,8 @@ func decode(raw []byte, into any) error {
 }
 
 func badStep(cause string) error {
-	return fault.New(fault.Internal, "E_REQUEST", "the hub's step cannot be read").WithSource("agent").WithCause(cause)
+	return fault.New(fault.Internal, "E_REQUEST", "the hub's step cannot be read").
+		WithSource("agent").WithCause(cause)
 }
 
 func (s *step) readIDs(m *control.RunStep) error {

@@ -195,7 +195,8 @@ func (w *window) read(body tunnel.Stream) error {
 
 // write sends pages in order, each once on this stream. When the work is done it
 // ends the stream in order.
-func (w *window) write(ctx context.Context, l *link, body tunnel.Stream, done <-chan struct{}, acks chan error) error {
+func (w *window) write(ctx context.Context, l *link, body tunnel.Stream, done <-chan struct{},
+	acks chan error) error {
 	f := control.NewFrameWriter(body)
 	for next := uint64(0); ; {
 		p, changed := w.after(next)

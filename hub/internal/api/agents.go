@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/protocol/fault"
 )
@@ -22,18 +23,18 @@ type agentOutput struct{ Body model.Agent }
 
 func (s *server) agentRoutes() {
 	route(s, op{id: "create-agent-token", method: http.MethodPost, path: "/api/v1/agent-groups/{name}/tokens",
-		right: rightAdmin, status: http.StatusCreated, summary: "Make a one-time enrollment token; it is shown once"}, s.agentToken)
-	route(s, op{id: "list-agents", method: http.MethodGet, path: "/api/v1/agents", right: rightRead, summary: "List the agents"},
+		right: access.ManageTokens, status: http.StatusCreated, summary: "Make a one-time enrollment token; it is shown once"}, s.agentToken)
+	route(s, op{id: "list-agents", method: http.MethodGet, path: "/api/v1/agents", right: access.View, summary: "List the agents"},
 		func(ctx context.Context, in *struct{ Where }) (*agentList, error) {
 			agents, err := s.agents(ctx, in.Where)
 			return &agentList{Body: listOf(agents, "")}, err
 		})
-	route(s, op{id: "get-agent", method: http.MethodGet, path: "/api/v1/agents/{name}", right: rightRead, summary: "Show one agent"},
+	route(s, op{id: "get-agent", method: http.MethodGet, path: "/api/v1/agents/{name}", right: access.View, summary: "Show one agent"},
 		func(ctx context.Context, in *Named) (*agentOutput, error) {
 			a, err := s.agent(ctx, in)
 			return &agentOutput{Body: a}, err
 		})
-	route(s, op{id: "revoke-agent", method: http.MethodPost, path: "/api/v1/agents/{name}/revoke", right: rightAdmin,
+	route(s, op{id: "revoke-agent", method: http.MethodPost, path: "/api/v1/agents/{name}/revoke", right: access.ManageTokens,
 		summary: "Revoke an agent's identity for ever; its tunnels are closed"},
 		func(ctx context.Context, in *Named) (*agentOutput, error) {
 			scope, err := s.scope(ctx, in.Where)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 	"ropeway/hub/internal/transform"
@@ -27,7 +28,7 @@ type applyInput struct {
 type applyOutput struct{ Body model.ApplyResult }
 
 func (s *server) applyRoute() {
-	route(s, op{id: "apply", method: http.MethodPost, path: "/api/v1/apply", right: rightBuild,
+	route(s, op{id: "apply", method: http.MethodPost, path: "/api/v1/apply", right: access.Build,
 		summary: "Create or change a set of objects, all or none", maxBody: model.MaxManifestBytes + 1, raw: true},
 		func(ctx context.Context, in *applyInput) (*applyOutput, error) {
 			ms, err := model.ParseManifests(bytes.NewReader(in.RawBody), "")

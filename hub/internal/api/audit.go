@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/protocol/fault"
 )
@@ -18,9 +19,9 @@ type versionOutput struct{ Body model.VersionInfo }
 type whoOutput struct{ Body model.WhoAmI }
 
 func (s *server) auditRoutes() {
-	route(s, op{id: "list-audit", method: http.MethodGet, path: "/api/v1/audit", right: rightAdmin,
+	route(s, op{id: "list-audit", method: http.MethodGet, path: "/api/v1/audit", right: access.ReadAudit,
 		summary: "List the audit log, newest first"}, s.listAudit)
-	route(s, op{id: "verify-audit", method: http.MethodGet, path: "/api/v1/audit/verify", right: rightAdmin,
+	route(s, op{id: "verify-audit", method: http.MethodGet, path: "/api/v1/audit/verify", right: access.ReadAudit,
 		summary: "Check that nothing in the audit log was changed"},
 		func(ctx context.Context, _ *struct{}) (*auditCheckOutput, error) {
 			rows, err := s.Audit.VerifyAudit(ctx, callerOf(ctx).Tenant)
@@ -33,7 +34,7 @@ func (s *server) auditRoutes() {
 		func(context.Context, *struct{}) (*versionOutput, error) {
 			return &versionOutput{Body: model.VersionInfo{Version: s.Version, API: "v1"}}, nil
 		})
-	route(s, op{id: "who-am-i", method: http.MethodGet, path: "/api/v1/me", right: rightRead, summary: "Show who the token belongs to"},
+	route(s, op{id: "who-am-i", method: http.MethodGet, path: "/api/v1/me", right: access.View, summary: "Show who the token belongs to"},
 		s.whoAmI)
 }
 

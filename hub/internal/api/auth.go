@@ -8,34 +8,20 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/fault"
 	"ropeway/protocol/page"
 )
 
-// right is what an operation needs of its caller.
-type right string
+// rightNone is what an operation needs that is open to everybody.
+const rightNone access.Action = ""
 
-const (
-	rightNone    right = ""        // no token
-	rightRead    right = "read"    // look
-	rightOperate right = "operate" // run, cancel, pause, retry
-	rightBuild   right = "build"   // change objects
-	rightSecret  right = "secret"  // set secrets, edit parked records
-	rightAdmin   right = "admin"   // tokens, agents, audit log
-)
-
-// rights of the roles; a role that is not here may nothing.
-var rights = map[string][]right{
-	"viewer":   {rightRead},
-	"operator": {rightRead, rightOperate},
-	"builder":  {rightRead, rightOperate, rightBuild, rightSecret},
-	"admin":    {rightRead, rightOperate, rightBuild, rightSecret, rightAdmin},
+// may reports whether the caller's role allows an action.
+func (c Caller) may(a access.Action) bool {
+	return a == rightNone || access.Can(access.Principal{Role: access.Role(c.Role)}, a)
 }
-
-// may reports whether the caller has a right.
-func (c Caller) may(r right) bool { return r == rightNone || slices.Contains(rights[c.Role], r) }
 
 type callerKey struct{}
 
@@ -49,9 +35,9 @@ const rightKey = "right"
 
 // authenticate lets only callers through that have the operation's right.
 func (s *server) authenticate(ctx huma.Context, next func(huma.Context)) {
-	need, declared := ctx.Operation().Metadata[rightKey].(right)
+	need, declared := ctx.Operation().Metadata[rightKey].(access.Action)
 	if !declared {
-		need = rightAdmin
+		need = access.ManageTokens // whoever forgets to say gets the narrowest
 	}
 	if need == rightNone {
 		next(ctx)

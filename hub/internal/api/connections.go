@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/fault"
@@ -19,17 +20,17 @@ const pingTimeout = 60 * time.Second
 
 func (s *server) connectionRoutes() {
 	base := "/api/v1/connections/{name}"
-	route(s, op{id: "connection-queue", method: http.MethodGet, path: base + "/queue", right: rightRead,
+	route(s, op{id: "connection-queue", method: http.MethodGet, path: base + "/queue", right: access.View,
 		summary: "Show the queue and the state of a connection"},
 		func(ctx context.Context, in *Named) (*queueOutput, error) { return s.steer(ctx, in, nil) })
-	route(s, op{id: "ping-connection", method: http.MethodPost, path: base + "/ping", right: rightOperate,
+	route(s, op{id: "ping-connection", method: http.MethodPost, path: base + "/ping", right: access.Operate,
 		summary: "Try whether a connection works"}, s.ping)
-	route(s, op{id: "pause-connection", method: http.MethodPost, path: base + "/pause", right: rightOperate,
+	route(s, op{id: "pause-connection", method: http.MethodPost, path: base + "/pause", right: access.Operate,
 		summary: "Take a connection offline by hand; nothing is lost"},
 		func(ctx context.Context, in *Named) (*queueOutput, error) {
 			return s.steer(ctx, in, s.Connections.Pause)
 		})
-	route(s, op{id: "resume-connection", method: http.MethodPost, path: base + "/resume", right: rightOperate,
+	route(s, op{id: "resume-connection", method: http.MethodPost, path: base + "/resume", right: access.Operate,
 		summary: "Take a connection online again; its jobs go on"},
 		func(ctx context.Context, in *Named) (*queueOutput, error) {
 			return s.steer(ctx, in, s.Connections.Resume)

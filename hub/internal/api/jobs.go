@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2/sse"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 )
@@ -31,7 +32,7 @@ type jobsInput struct {
 type jobList struct{ Body list[model.Job] }
 
 func (s *server) flowRoutes() {
-	route(s, op{id: "run-flow", method: http.MethodPost, path: "/api/v1/flows/{name}/run", right: rightOperate,
+	route(s, op{id: "run-flow", method: http.MethodPost, path: "/api/v1/flows/{name}/run", right: access.Operate,
 		status: http.StatusCreated, summary: "Start a job of a flow"},
 		func(ctx context.Context, in *Named) (*jobOutput, error) {
 			_, scope, err := s.object(ctx, in.Where, model.KindFlow, in.Name)
@@ -44,14 +45,14 @@ func (s *server) flowRoutes() {
 }
 
 func (s *server) jobRoutes() {
-	route(s, op{id: "list-jobs", method: http.MethodGet, path: "/api/v1/jobs", right: rightRead,
+	route(s, op{id: "list-jobs", method: http.MethodGet, path: "/api/v1/jobs", right: access.View,
 		summary: "List jobs, newest first"}, s.listJobs)
-	route(s, op{id: "get-job", method: http.MethodGet, path: "/api/v1/jobs/{id}", right: rightRead, summary: "Show one job"},
+	route(s, op{id: "get-job", method: http.MethodGet, path: "/api/v1/jobs/{id}", right: access.View, summary: "Show one job"},
 		func(ctx context.Context, in *jobInput) (*jobOutput, error) {
 			job, _, err := s.job(ctx, in)
 			return &jobOutput{Body: job}, err
 		})
-	route(s, op{id: "cancel-job", method: http.MethodPost, path: "/api/v1/jobs/{id}/cancel", right: rightOperate,
+	route(s, op{id: "cancel-job", method: http.MethodPost, path: "/api/v1/jobs/{id}/cancel", right: access.Operate,
 		summary: "End a job; what it delivered stays"},
 		func(ctx context.Context, in *jobInput) (*jobOutput, error) {
 			job, scope, err := s.job(ctx, in)
@@ -61,7 +62,7 @@ func (s *server) jobRoutes() {
 			job, err = s.Flows.Cancel(ctx, scope, job.ID)
 			return &jobOutput{Body: job}, err
 		})
-	route(s, op{id: "prove-job", method: http.MethodGet, path: "/api/v1/jobs/{id}/proof", right: rightRead,
+	route(s, op{id: "prove-job", method: http.MethodGet, path: "/api/v1/jobs/{id}/proof", right: access.View,
 		summary: "Show whether the sums of a job close"},
 		func(ctx context.Context, in *jobInput) (*proofOutput, error) {
 			job, scope, err := s.job(ctx, in)
@@ -71,7 +72,7 @@ func (s *server) jobRoutes() {
 			proof, err := s.Jobs.Prove(ctx, scope, job.ID, s.Clock())
 			return &proofOutput{Body: proof}, err
 		})
-	events := op{id: "watch-job", method: http.MethodGet, path: "/api/v1/jobs/{id}/events", right: rightRead,
+	events := op{id: "watch-job", method: http.MethodGet, path: "/api/v1/jobs/{id}/events", right: access.View,
 		summary: "Follow a job: a snapshot now, after every change and every 15 s, until it ends"}
 	sse.Register(s.api, events.operation(), map[string]any{"job": model.Job{}, "problem": model.Problem{}}, s.watchJob)
 }

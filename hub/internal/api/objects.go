@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/fault"
@@ -54,7 +55,7 @@ func (s *server) objectRoutes() {
 
 func (s *server) kindRoutes(kind model.Kind, path string) {
 	word := strings.TrimSuffix(kindPath(kind), "s")
-	route(s, op{id: "list-" + word + "s", method: http.MethodGet, path: path, right: rightRead,
+	route(s, op{id: "list-" + word + "s", method: http.MethodGet, path: path, right: access.View,
 		summary: "List the objects of kind " + string(kind)},
 		func(ctx context.Context, in *listInput) (*objectList, error) {
 			scope, err := s.scope(ctx, in.Where)
@@ -67,13 +68,13 @@ func (s *server) kindRoutes(kind model.Kind, path string) {
 			}
 			return &objectList{Body: cut(labelled(objects, in.Label), in.Paging)}, nil
 		})
-	route(s, op{id: "get-" + word, method: http.MethodGet, path: path + "/{name}", right: rightRead,
+	route(s, op{id: "get-" + word, method: http.MethodGet, path: path + "/{name}", right: access.View,
 		summary: "Show one object of kind " + string(kind)},
 		func(ctx context.Context, in *Named) (*objectOutput, error) {
 			o, _, err := s.object(ctx, in.Where, kind, in.Name)
 			return &objectOutput{ETag: etag(o), Body: o}, err
 		})
-	route(s, op{id: "delete-" + word, method: http.MethodDelete, path: path + "/{name}", right: rightBuild,
+	route(s, op{id: "delete-" + word, method: http.MethodDelete, path: path + "/{name}", right: access.Build,
 		status: http.StatusNoContent, summary: "Delete one object of kind " + string(kind)},
 		func(ctx context.Context, in *deleteInput) (*struct{}, error) {
 			return nil, s.remove(ctx, kind, in)

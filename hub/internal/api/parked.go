@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/fault"
@@ -46,9 +47,9 @@ type retryInput struct {
 type retryOutput struct{ Body model.RetryResult }
 
 func (s *server) parkedRoutes() {
-	route(s, op{id: "list-parked", method: http.MethodGet, path: "/api/v1/parked", right: rightRead,
+	route(s, op{id: "list-parked", method: http.MethodGet, path: "/api/v1/parked", right: access.ViewRecords,
 		summary: "List parked records, without their contents"}, s.listParked)
-	route(s, op{id: "get-parked", method: http.MethodGet, path: "/api/v1/parked/{id}", right: rightRead,
+	route(s, op{id: "get-parked", method: http.MethodGet, path: "/api/v1/parked/{id}", right: access.View,
 		summary: "Show one parked record with its contents"},
 		func(ctx context.Context, in *ParkedInput) (*parkedOutput, error) {
 			row, _, err := s.parked(ctx, in)
@@ -58,9 +59,9 @@ func (s *server) parkedRoutes() {
 			record, err := s.Flows.Open(ctx, row)
 			return &parkedOutput{Body: record}, err
 		})
-	route(s, op{id: "edit-parked", method: http.MethodPut, path: "/api/v1/parked/{id}/record", right: rightSecret,
+	route(s, op{id: "edit-parked", method: http.MethodPut, path: "/api/v1/parked/{id}/record", right: access.SetSecrets,
 		summary: "Replace the contents of a parked record", maxBody: 8 << 20, raw: true}, s.editParked)
-	route(s, op{id: "retry-parked", method: http.MethodPost, path: "/api/v1/parked/retry", right: rightOperate,
+	route(s, op{id: "retry-parked", method: http.MethodPost, path: "/api/v1/parked/retry", right: access.EditRecords,
 		status: http.StatusCreated, summary: "Retry parked records in a new job"}, s.retryParked)
 }
 

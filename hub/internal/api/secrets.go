@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/protocol/fault"
 )
@@ -25,9 +26,9 @@ type secretOutput struct{ Body model.SecretInfo }
 type secretList struct{ Body list[model.SecretInfo] }
 
 func (s *server) secretRoutes() {
-	route(s, op{id: "set-secret", method: http.MethodPut, path: "/api/v1/credentials/{name}/secret", right: rightSecret,
+	route(s, op{id: "set-secret", method: http.MethodPut, path: "/api/v1/credentials/{name}/secret", right: access.SetSecrets,
 		summary: "Set the value of a credential; it cannot be read back", maxBody: maxSecretBody, raw: true}, s.setSecret)
-	route(s, op{id: "list-secrets", method: http.MethodGet, path: "/api/v1/secrets", right: rightRead,
+	route(s, op{id: "list-secrets", method: http.MethodGet, path: "/api/v1/secrets", right: access.View,
 		summary: "List which credentials have a value"}, s.listSecrets)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"ropeway/hub/internal/access"
 	"ropeway/hub/internal/model"
 	"ropeway/protocol/fault"
 	"ropeway/protocol/page"
@@ -95,7 +96,7 @@ func aliases(r huma.Registry) {
 // op is one operation: what every one of them needs to say.
 type op struct {
 	id, method, path, summary string
-	right                     right
+	right                     access.Action
 	status                    int
 	maxBody                   int64
 	raw                       bool // the body is read by the handler, not by the framework
@@ -107,7 +108,7 @@ func (o op) operation() huma.Operation {
 		Metadata: map[string]any{rightKey: o.right}}
 	if o.right != rightNone {
 		out.Security = []map[string][]string{{"token": {}}}
-		out.Description = "Needs the right to " + string(o.right) + "."
+		out.Description = "Needs a role that may " + string(o.right) + "."
 	}
 	return out
 }

@@ -114,7 +114,7 @@ type request struct {
 	accept       string
 }
 
-// Do calls the API and decodes the answer into out, which may be nil. An error
+// do calls the API and decodes the answer into out, which may be nil. An error
 // is a *fault.Error; a model.Problem in its chain lists single problems.
 func (c *Client) do(ctx context.Context, r request, out any) error {
 	resp, err := c.send(ctx, r)
@@ -141,8 +141,10 @@ func (c *Client) do(ctx context.Context, r request, out any) error {
 
 // send returns an answer whose status is a success.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
-	u := *c.base
-	u.Path = r.path
+	u, err := url.Parse(c.base.String() + r.path)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
 	if r.query == nil {
 		r.query = url.Values{}
 	}

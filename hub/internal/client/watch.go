@@ -76,8 +76,8 @@ func (w *watcher) job(j model.Job) {
 }
 
 // stream reads one event stream to its end.
-func (c *Client) stream(ctx context.Context, id string, w *watcher) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (c *Client) stream(parent context.Context, id string, w *watcher) error {
+	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	resp, err := c.send(ctx, request{method: http.MethodGet, path: at("jobs", id, "events"), accept: "text/event-stream"})
 	if err != nil {
@@ -103,7 +103,7 @@ func (c *Client) stream(ctx context.Context, id string, w *watcher) error {
 			name = "message"
 		}
 	}
-	if err := events.Err(); err != nil && !errors.Is(err, io.EOF) {
+	if err := events.Err(); err != nil && parent.Err() == nil && ctx.Err() == nil && !errors.Is(err, io.EOF) {
 		return unreachable(c.base.Host, fmt.Errorf("read events: %w", err))
 	}
 	return errStreamEnded

@@ -2,7 +2,12 @@
 
 package buffer
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // quotaOf is the default quota: 2 GiB or a tenth of the disk.
 func quotaOf(dir string) int64 {
@@ -11,4 +16,13 @@ func quotaOf(dir string) int64 {
 		return defaultQuota
 	}
 	return min(defaultQuota, int64(s.Blocks)*int64(s.Bsize)/10)
+}
+
+// syncDir makes the names of a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
