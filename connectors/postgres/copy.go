@@ -12,6 +12,30 @@ import (
 	"ropeway/protocol/fault"
 )
 
+// stream copies the first chunk while it is still being encoded. It returns the
+// chunk, or nil when the rows must be applied once they are complete: because
+// they cannot be streamed, or because one of them is bad.
+func (w *work) stream(ctx context.Context) (*chunk, error) {
+	c, ok := <-w.building.first
+	if !ok {
+		return nil, nil
+	}
+	err := w.copyFrom(ctx, w.intoTable(c), &liveReader{live: c.live})
+	w.clean = false
+	if err == nil {
+		return c, nil
+	}
+	err = toFault(ctx, err, working)
+	if w.session.pg.IsClosed() || !sqldb.Divisible(err) && !c.live.broken() {
+		return nil, err
+	}
+	if err := w.session.exec(ctx, "ROLLBACK TO "+savepoint); err != nil {
+		return nil, err
+	}
+	w.clean = true
+	return nil, nil
+}
+
 // applyChunk applies rows of one form so that a bad row fails alone.
 func (w *work) applyChunk(ctx context.Context, c *chunk) error {
 	var write func(lo, hi int) error
@@ -22,7 +46,8 @@ func (w *work) applyChunk(ctx context.Context, c *chunk) error {
 		}
 		write = func(lo, hi int) error { return w.writeStaged(ctx, stage, lo, hi) }
 	} else {
-		write = func(lo, hi int) error { return w.copyInto(ctx, w.table.name.String(), c, lo, hi) }
+		into := w.intoTable(c)
+		write = func(lo, hi int) error { return w.copyRows(ctx, into, c.slice(lo, hi)) }
 	}
 	bisection := sqldb.Bisection{
 		Attempt: func(lo, hi int) error { return w.attempt(ctx, func() error { return write(lo, hi) }) },
@@ -88,18 +113,22 @@ const (
 	copyTail = "\xff\xff"
 )
 
-// copyInto copies rows [lo, hi) of the chunk into a table with the chunk's
-// columns.
-func (w *work) copyInto(ctx context.Context, table string, c *chunk, lo, hi int) error {
+// intoTable names the target and the chunk's columns.
+func (w *work) intoTable(c *chunk) string {
 	names := make([]string, len(c.columns))
 	for i, t := range c.columns {
 		names[i] = t.column.name
 	}
-	return w.copyRows(ctx, table+" ("+sqldb.QuoteAll(names)+")", c.slice(lo, hi))
+	return w.table.name.String() + " (" + sqldb.QuoteAll(names) + ")"
 }
 
+// copyRows copies encoded rows into a table, all or none.
 func (w *work) copyRows(ctx context.Context, into string, body []byte) error {
-	stream := io.MultiReader(strings.NewReader(copyHead), bytes.NewReader(body), strings.NewReader(copyTail))
+	return w.copyFrom(ctx, into, bytes.NewReader(body))
+}
+
+func (w *work) copyFrom(ctx context.Context, into string, rows io.Reader) error {
+	stream := io.MultiReader(strings.NewReader(copyHead), rows, strings.NewReader(copyTail))
 	_, err := w.session.pg.CopyFrom(ctx, stream, "COPY "+into+" FROM STDIN (FORMAT binary)")
 	return err
 }

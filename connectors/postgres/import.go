@@ -41,11 +41,9 @@ func (c *conn) importWith(ctx context.Context, s *session, spec connectors.Impor
 	if err != nil {
 		return answer, toFault(ctx, err, working)
 	}
-	rows, err := build(t, spec, in)
-	if err != nil {
-		return answer, err
-	}
-	w := &work{session: s, spec: spec, batch: in, table: t, rows: rows, inbox: c.inbox()}
+	w := &work{session: s, spec: spec, batch: in, table: t, inbox: c.inbox(),
+		building: startBuild(t, spec, in)}
+	defer w.building.wait()
 	answer, err = w.apply(ctx)
 	if fault.CodeOf(err) == "E_TABLE_MISSING" && w.inboxMissing {
 		if err = w.makeInbox(ctx); err == nil {
@@ -68,8 +66,9 @@ type work struct {
 	spec    connectors.ImportSpec
 	batch   connectors.Batch
 	table   *table
-	rows    *rows
 	inbox   sqldb.Inbox
+
+	building *building
 
 	inboxMissing bool
 	clean        bool // nothing happened since the savepoint
@@ -83,7 +82,7 @@ func (w *work) usesInbox() bool { return w.spec.Inbox != connectors.InboxFalse }
 // apply runs the transaction.
 func (w *work) apply(ctx context.Context) (connectors.Answer, error) {
 	w.inboxMissing, w.stages = false, 0
-	w.failed, w.degraded = slices.Clone(w.rows.failed), slices.Clone(w.rows.degraded)
+	w.failed, w.degraded = nil, nil
 	answer, err := w.transaction(ctx)
 	if err == nil {
 		return answer, nil
@@ -105,7 +104,19 @@ func (w *work) transaction(ctx context.Context) (connectors.Answer, error) {
 	if !fresh {
 		return w.earlier(ctx)
 	}
-	for _, c := range w.rows.chunks {
+	streamed, err := w.stream(ctx)
+	if err != nil {
+		return connectors.Answer{}, err
+	}
+	rows, err := w.building.wait()
+	if err != nil {
+		return connectors.Answer{}, err
+	}
+	w.failed, w.degraded = slices.Clone(rows.failed), slices.Clone(rows.degraded)
+	for _, c := range rows.chunks {
+		if c == streamed {
+			continue
+		}
 		if err := w.applyChunk(ctx, c); err != nil {
 			return connectors.Answer{}, err
 		}
@@ -181,8 +192,8 @@ func (w *work) earlier(ctx context.Context) (connectors.Answer, error) {
 	return sqldb.DecodeAnswer(string(found[0][0]))
 }
 
-// commit corrects the inbox row if the answer became worse than it first
-// looked, and commits.
+// commit corrects the inbox row, which was written before any record could
+// fail, and commits.
 func (w *work) commit(ctx context.Context, first string, answer connectors.Answer) error {
 	b := &pgconn.Batch{}
 	last, err := sqldb.EncodeAnswer(answer)

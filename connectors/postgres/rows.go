@@ -25,6 +25,8 @@ type chunk struct {
 	body    []byte
 	starts  []int // of each row in body
 	records []int // which record of the batch each row is
+	live    *live // shows the body while it grows; nil = it is not streamed
+	shown   int   // bytes of body that live shows
 }
 
 // An output is a column that is written, and how.
@@ -73,6 +75,7 @@ type builder struct {
 	table *table
 	spec  connectors.ImportSpec
 	cast  map[string]bool // columns that must go as text
+	first chan<- *chunk   // takes the first chunk if it can be streamed
 	plans map[planKey]*plan
 	rows  *rows
 }
@@ -91,17 +94,33 @@ type plan struct {
 }
 
 // build encodes the batch. When a column turns out to need the server's help,
-// it begins again with that column as text: at most once per column.
-func build(t *table, spec connectors.ImportSpec, in connectors.Batch) (*rows, error) {
-	b := &builder{table: t, spec: spec, cast: map[string]bool{}}
+// it begins again with that column as text: at most once per column. first
+// (room for one) takes the first chunk as soon as it exists, if the chunk can
+// be streamed to the server while it grows.
+func build(t *table, spec connectors.ImportSpec, in connectors.Batch, first chan<- *chunk) (*rows, error) {
+	b := &builder{table: t, spec: spec, cast: map[string]bool{}, first: first}
 	for {
 		err := b.encode(in)
 		var needs *needsText
-		if !errors.As(err, &needs) {
+		again := errors.As(err, &needs)
+		b.endLive(err)
+		if !again {
 			return b.rows, err
 		}
 		b.cast[needs.column] = true
 	}
+}
+
+// endLive tells the reader of the first chunk how it ended.
+func (b *builder) endLive(err error) {
+	if b.rows == nil || len(b.rows.chunks) == 0 || b.rows.chunks[0].live == nil {
+		return
+	}
+	c := b.rows.chunks[0]
+	if err != nil {
+		err = errRestarted
+	}
+	c.live.end(c.body, err)
 }
 
 // needsText is errAsText with the column.
@@ -197,6 +216,11 @@ func (b *builder) newPlan(shape *page.Shape, drop string) (*plan, error) {
 		return nil, fault.Of("E_COLUMN_MISSING").WithSource(name).WithCause("the records have no fields")
 	}
 	b.rows.chunks = append(b.rows.chunks, p.chunk)
+	if len(b.rows.chunks) == 1 && !p.chunk.staged && b.first != nil {
+		p.chunk.live = newLive()
+		b.first <- p.chunk
+		b.first = nil
+	}
 	return p, nil
 }
 
@@ -282,5 +306,12 @@ func (c *chunk) append(p *plan, r page.Record, index int) (*fault.Error, error) 
 	c.body = body
 	c.starts = append(c.starts, start)
 	c.records = append(c.records, index)
+	if c.live != nil && len(body)-c.shown >= showEvery {
+		c.shown = len(body)
+		c.live.publish(body)
+	}
 	return nil, nil
 }
+
+// showEvery is how many bytes of rows are shown to the stream at a time.
+const showEvery = 32 << 10

@@ -159,7 +159,7 @@ func TestStrangersOnTheAgentsPort(t *testing.T) {
 	out, err := enroll("second", used)
 	w.refused(4, out, err, "E_TOKEN_USED")
 	out, err = enroll("third", "rwt1.garbage")
-	w.refused(2, out, err, "E_TOKEN")
+	w.refused(4, out, err, "E_TOKEN_INVALID")
 	out, err = w.AgentAt(ctx, w.Path("agent"), "run", "--policy", w.Path("policy.yaml"))
 	w.refused(1, out, err, "E_STATE_LOCKED")
 	if agents := decode[[]json.RawMessage](t, w.run("", "agent", "list", "-o", "json")); len(agents) != 1 {

@@ -112,6 +112,7 @@ func TestScriptedPath(t *testing.T) {
 	if buffer.Unacked != 0 {
 		t.Errorf("buffer status: %+v", buffer)
 	}
+	w.sql(w.source, `UPDATE orders SET note = 'short' WHERE id = 7`)
 	if got := decode[job](t, w.run("", "flow", "run", "orders-to-warehouse", "--wait", "-o", "json")); got.Records.Exported != 1000 {
 		t.Errorf("second run: %+v", got)
 	}

@@ -82,6 +82,7 @@ type database struct {
 	readers *sql.DB
 	conn    *sql.Conn // of writer; used by the writing goroutine alone
 	stmts   statements
+	toClose []*sql.Stmt // all of stmts: database/sql leaves them to whoever holds the conn
 }
 
 type statements struct {
@@ -183,12 +184,18 @@ func (d *database) prepare(ctx context.Context) error {
 			return fmt.Errorf("prepare %q: %w", text, err)
 		}
 		*to = s
+		d.toClose = append(d.toClose, s)
 	}
 	return nil
 }
 
+// close closes everything; the last connection moves the write-ahead log into
+// the file.
 func (d *database) close() error {
 	var errs []error
+	for _, s := range d.toClose {
+		errs = append(errs, s.Close())
+	}
 	if d.readers != nil {
 		errs = append(errs, d.readers.Close())
 	}
@@ -233,7 +240,8 @@ func oldest(ctx context.Context, readers *sql.DB) (time.Time, error) {
 // damaged reports whether SQLite says that its file is broken.
 func damaged(err error) bool {
 	var e sqlite3.Error
-	return errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB)
+	return errors.As(err, &e) && (e.Code == sqlite3.ErrCorrupt || e.Code == sqlite3.ErrNotADB ||
+		e.ExtendedCode == sqlite3.ErrIoErrShortRead)
 }
 
 // diskTrouble reports whether the disk, not the database, refused.

@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,6 +55,9 @@ func (b *Buffer) connectAgain(ctx context.Context) error {
 // rescue copies what can be read. A row is looked up by its own id, so that a
 // broken part of the file only loses what lies in it.
 func (b *Buffer) rescue(ctx context.Context, from string) (kept, lost int, err error) {
+	if err := b.mend(ctx, from); err != nil {
+		b.config.Log.Error("damaged buffer not mended", "error", err)
+	}
 	source, err := sql.Open("sqlite3", dsn(from, map[string][]string{}))
 	if err != nil {
 		return 0, 0, err
@@ -142,4 +146,55 @@ func (b *Buffer) rescueExecutions(ctx context.Context, source *sql.DB) error {
 		}
 	}
 	return rows.Err()
+}
+
+const (
+	blockSize = 16384 // SQLite's page size, see setUp
+	magic     = "SQLite format 3\x00"
+)
+
+// mend makes a file readable whose first block is destroyed or whose end is cut
+// off; without that SQLite would read nothing of it.
+func (b *Buffer) mend(ctx context.Context, path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() < 2*blockSize {
+		return err
+	}
+	head := make([]byte, 32)
+	if _, err := f.ReadAt(head, 0); err != nil {
+		return err
+	}
+	if string(head[:len(magic)]) != magic {
+		return errors.Join(b.mendFirst(ctx, f, info.Size()), f.Sync())
+	}
+	size := int64(binary.BigEndian.Uint32(head[28:])) * blockSize
+	if size > info.Size() && size < info.Size()+maxMissing {
+		return errors.Join(f.Truncate(size), f.Sync()) // grows: the missing blocks are empty
+	}
+	return nil
+}
+
+// maxMissing bounds what a damaged header can make of a file.
+const maxMissing = 64 << 30
+
+// mendFirst writes the first block of a new database over a destroyed one: it
+// holds the tables' definitions, which are the same in every buffer.
+func (b *Buffer) mendFirst(ctx context.Context, f *os.File, size int64) error {
+	if _, err := b.database.conn.ExecContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)"); err != nil {
+		return err
+	}
+	fresh, err := os.ReadFile(b.path())
+	if err != nil || len(fresh) < blockSize {
+		return err
+	}
+	first := fresh[:blockSize]
+	binary.BigEndian.PutUint32(first[28:], uint32((size+blockSize-1)/blockSize)) // blocks
+	binary.BigEndian.PutUint64(first[32:], 0)                                    // none of them free
+	_, err = f.WriteAt(first, 0)
+	return err
 }

@@ -27,10 +27,7 @@ import (
 	"ropeway/protocol/tunnel"
 )
 
-func TestMain(m *testing.M) {
-	page.Compress([]byte("warm")) // its encoders must not be born in a bubble
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -74,6 +71,7 @@ type system struct {
 	gate     chan struct{} // an import waits for it; nil = open
 	started  chan struct{} // told when an import has begun
 	fail     error         // of the next reads
+	hold     bool          // a read waits for its cancel
 }
 
 var shape = page.NewShape("id")
@@ -121,6 +119,10 @@ func (y *system) open(ctx context.Context, env connectors.Env, _ connectors.Sett
 }
 
 func (y *system) read(ctx context.Context, _ connectors.Conn, q connectors.Query, after []byte, w *connectors.Writer) (connectors.ReadEnd, error) {
+	if y.hold {
+		<-ctx.Done()
+		return connectors.ReadEnd{}, context.Cause(ctx)
+	}
 	next := 0
 	if len(after) > 0 {
 		n, err := strconv.Atoi(string(after))

@@ -23,7 +23,7 @@ type agentOutput struct{ Body model.Agent }
 
 func (s *server) agentRoutes() {
 	route(s, op{id: "create-agent-token", method: http.MethodPost, path: "/api/v1/agent-groups/{name}/tokens",
-		right: access.ManageTokens, status: http.StatusCreated, summary: "Make a one-time enrollment token; it is shown once"}, s.agentToken)
+		right: access.ManageAgents, status: http.StatusCreated, summary: "Make a one-time enrollment token; it is shown once"}, s.agentToken)
 	route(s, op{id: "list-agents", method: http.MethodGet, path: "/api/v1/agents", right: access.View, summary: "List the agents"},
 		func(ctx context.Context, in *struct{ Where }) (*agentList, error) {
 			agents, err := s.agents(ctx, in.Where)
@@ -34,7 +34,7 @@ func (s *server) agentRoutes() {
 			a, err := s.agent(ctx, in)
 			return &agentOutput{Body: a}, err
 		})
-	route(s, op{id: "revoke-agent", method: http.MethodPost, path: "/api/v1/agents/{name}/revoke", right: access.ManageTokens,
+	route(s, op{id: "revoke-agent", method: http.MethodPost, path: "/api/v1/agents/{name}/revoke", right: access.ManageAgents,
 		summary: "Revoke an agent's identity for ever; its tunnels are closed"},
 		func(ctx context.Context, in *Named) (*agentOutput, error) {
 			scope, err := s.scope(ctx, in.Where)

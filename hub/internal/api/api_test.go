@@ -157,11 +157,13 @@ func newHub(t *testing.T) *hub {
 	}
 	f := &standIn{store: st, secrets: map[page.ID]map[string]string{}, paused: map[string]bool{}, wake: make(chan struct{}),
 		callers: map[string]Caller{
-			"admin":  {Name: "root", Tenant: tenant.ID, Role: "admin"},
-			"viewer": {Name: "eve", Tenant: tenant.ID, Role: "viewer"},
-			"other":  {Name: "mallory", Tenant: other.ID, Role: "admin"},
-			"bound":  {Name: "bob", Tenant: tenant.ID, Role: "admin", Environments: []page.ID{page.NewID()}},
-			"nobody": {Name: "n", Tenant: tenant.ID, Role: "odd"},
+			"admin":    {Name: "root", Tenant: tenant.ID, Role: "admin"},
+			"operator": {Name: "o", Tenant: tenant.ID, Role: "operator"},
+			"builder":  {Name: "b", Tenant: tenant.ID, Role: "builder"},
+			"viewer":   {Name: "eve", Tenant: tenant.ID, Role: "viewer"},
+			"other":    {Name: "mallory", Tenant: other.ID, Role: "admin"},
+			"bound":    {Name: "bob", Tenant: tenant.ID, Role: "admin", Environments: []page.ID{page.NewID()}},
+			"nobody":   {Name: "n", Tenant: tenant.ID, Role: "odd"},
 		}}
 	h := &hub{t: t, store: st, tenant: tenant, env: env, stand: f}
 	handler := New(Config{Version: "1.2.3", Access: f, Places: st, Objects: st, Jobs: st, Parked: st, Flows: f, Connections: f,
@@ -282,6 +284,15 @@ func TestApplyIsIdempotentAndOrdered(t *testing.T) {
 	}
 }
 
+func TestApplyTakesAnyContentType(t *testing.T) {
+	h := newHub(t)
+	for _, kind := range []string{"", "application/yaml", "text/plain", "application/x-www-form-urlencoded"} {
+		h.want(200, nil, "POST", "/api/v1/apply", set, "Content-Type", kind)
+	}
+	h.want(200, nil, "POST", "/api/v1/apply", `[{"kind": "AgentGroup", "name": "g"}]`, "Content-Type", "application/json")
+	h.want(200, nil, "PUT", "/api/v1/credentials/k/secret", `{"a": "b"}`, "Content-Type", "application/x-www-form-urlencoded")
+}
+
 func TestApplyIsAllOrNone(t *testing.T) {
 	h := newHub(t)
 	a := h.as("admin", "POST", "/api/v1/apply", set+"---\nkind: Route\nname: r\nagentGroup: nope\ntarget: a:1\n")
@@ -377,6 +388,14 @@ func TestS3_OthersSeeNothing(t *testing.T) {
 		{"viewer", "PUT", "/api/v1/credentials/k/secret", `{"a":"b"}`, 403},
 		{"viewer", "POST", "/api/v1/agent-groups/g/tokens", "", 403},
 		{"viewer", "GET", "/api/v1/audit", "", 403},
+		{"viewer", "GET", "/api/v1/parked", "", 403},
+		{"viewer", "GET", "/api/v1/parked/" + page.NewID().String(), "", 403},
+		{"operator", "GET", "/api/v1/parked", "", 200},
+		{"operator", "PUT", "/api/v1/parked/" + page.NewID().String() + "/record", "{}", 404},
+		{"operator", "POST", "/api/v1/apply", set, 403},
+		{"operator", "POST", "/api/v1/agents/a/revoke", "", 403},
+		{"builder", "POST", "/api/v1/agents/a/revoke", "", 403},
+		{"builder", "PUT", "/api/v1/credentials/k/secret", `{"a":"b"}`, 200},
 		{"viewer", "GET", "/api/v1/flows/f", "", 200},
 		{"other", "GET", "/api/v1/flows/f", "", 404},
 		{"other", "DELETE", "/api/v1/flows/f", "", 404},

@@ -49,7 +49,7 @@ type retryOutput struct{ Body model.RetryResult }
 func (s *server) parkedRoutes() {
 	route(s, op{id: "list-parked", method: http.MethodGet, path: "/api/v1/parked", right: access.ViewRecords,
 		summary: "List parked records, without their contents"}, s.listParked)
-	route(s, op{id: "get-parked", method: http.MethodGet, path: "/api/v1/parked/{id}", right: access.View,
+	route(s, op{id: "get-parked", method: http.MethodGet, path: "/api/v1/parked/{id}", right: access.ViewRecords,
 		summary: "Show one parked record with its contents"},
 		func(ctx context.Context, in *ParkedInput) (*parkedOutput, error) {
 			row, _, err := s.parked(ctx, in)
@@ -59,7 +59,7 @@ func (s *server) parkedRoutes() {
 			record, err := s.Flows.Open(ctx, row)
 			return &parkedOutput{Body: record}, err
 		})
-	route(s, op{id: "edit-parked", method: http.MethodPut, path: "/api/v1/parked/{id}/record", right: access.SetSecrets,
+	route(s, op{id: "edit-parked", method: http.MethodPut, path: "/api/v1/parked/{id}/record", right: access.EditRecords,
 		summary: "Replace the contents of a parked record", maxBody: 8 << 20, raw: true}, s.editParked)
 	route(s, op{id: "retry-parked", method: http.MethodPost, path: "/api/v1/parked/retry", right: access.EditRecords,
 		status: http.StatusCreated, summary: "Retry parked records in a new job"}, s.retryParked)

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"time"
 
 	"ropeway/hub/internal/model"
 	"ropeway/hub/internal/queue"
@@ -53,10 +54,7 @@ var (
 // admit asks the ledger whether this delivery may be executed and loads what it
 // needs. See docs/decisions/0001.
 func (e *Engine) admit(ctx context.Context, w *work) error {
-	var err error
-	w.state, err = e.Store.Admit(ctx, store.Admission{
-		Scope: w.scope, Name: w.Name, Job: w.Job, Claim: w.Claim, NeedClaim: w.NeedClaim, Now: e.Clock(),
-	})
+	err := e.ask(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -83,6 +81,32 @@ func (e *Engine) admit(ctx context.Context, w *work) error {
 	w.key, err = e.Secrets.DataKey(ctx, w.scope.Tenant)
 	return err
 }
+
+// ask asks the ledger. A page is published a moment before its acceptance is
+// recorded, so a fetch that is quicker than that waits a little for it.
+func (e *Engine) ask(ctx context.Context, w *work) error {
+	for wait := askFirst; ; wait *= 2 {
+		var err error
+		w.state, err = e.Store.Admit(ctx, store.Admission{
+			Scope: w.scope, Name: w.Name, Job: w.Job, Claim: w.Claim, NeedClaim: w.NeedClaim, Now: e.Clock(),
+		})
+		if err != nil || w.state.Entry != store.EntryPending || wait > askLast {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// How long a delivery waits for the acceptance of its root before it is put off:
+// about one second in all.
+const (
+	askFirst = 2 * time.Millisecond
+	askLast  = 512 * time.Millisecond
+)
 
 // held reports whether a paused job keeps its pages back. A job that waits for a
 // connection does not: its pages for other connections go on.

@@ -2,6 +2,7 @@ package model
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -55,7 +56,7 @@ func TestSpecSurvivesStorage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range parse(t, string(text)) {
+	for _, m := range parse(t, string(text)+"---\nkind: Listener\nname: open\nverify: none\nflow: orders-from-shop\n") {
 		raw, err := EncodeSpec(m.Spec)
 		if err != nil {
 			t.Fatal(err)
@@ -70,6 +71,14 @@ func TestSpecSurvivesStorage(t *testing.T) {
 		}
 		if string(raw) != string(again) {
 			t.Errorf("%s %s: %s became %s", m.Kind, m.Name, raw, again)
+		}
+		exported := fmt.Sprintf(`{"kind": %q, "name": %q, %s`, m.Kind, m.Name, raw[1:])
+		if string(raw) == "{}" {
+			exported = fmt.Sprintf(`{"kind": %q, "name": %q}`, m.Kind, m.Name)
+		}
+		reapplied, err := EncodeSpec(parse(t, exported)[0].Spec)
+		if err != nil || string(reapplied) != string(raw) {
+			t.Errorf("%s %s: exported and applied again %s became %s, %v", m.Kind, m.Name, raw, reapplied, err)
 		}
 	}
 }

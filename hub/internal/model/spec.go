@@ -135,7 +135,7 @@ type Listener struct {
 
 // Verify says how a listener knows its senders. None is the explicit `none`.
 type Verify struct {
-	None       bool   `json:"none,omitempty"`
+	None       bool   `json:"-"`              // written as the text none
 	HMAC       string `json:"hmac,omitempty"` // sha256, sha384, sha512
 	Header     string `json:"header,omitempty"`
 	Credential string `json:"credential,omitempty"`
