@@ -32,7 +32,7 @@ type Read struct {
 	Pages, Records uint64 // of the chain before this request
 
 	Limits Limits
-	Clock  func() time.Time // nil = time.Now
+	Clock  func() time.Time // nil = time.Now; called from two goroutines
 }
 
 // An End says how far a read came. Pages and Records count the chain with this

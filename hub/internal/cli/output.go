@@ -139,13 +139,3 @@ func (a *app) readInput(file string) ([]byte, error) {
 	}
 	return bytes.TrimPrefix(b, []byte("\ufeff")), nil
 }
-
-// terminal reports whether a stream is one.
-func terminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
