@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -34,11 +35,13 @@ func openPostgres(ctx context.Context, dir string) (*databases, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &databases{connector: "postgres", close: pg.Stop}
+	d := &databases{connector: "postgres", close: func() { pg.Stop(); os.RemoveAll(pg.Dir) }}
 	for i, name := range []string{"erp", "warehouse"} {
-		if err := pg.Exec(ctx, "postgres", "CREATE DATABASE "+name); err != nil {
-			pg.Stop()
-			return nil, err
+		for _, q := range []string{"DROP DATABASE IF EXISTS " + name, "CREATE DATABASE " + name} {
+			if err := pg.Exec(ctx, "postgres", q); err != nil {
+				d.close()
+				return nil, err
+			}
 		}
 		d.settings[i] = fmt.Sprintf("{host: %s, port: %d, database: %s, tls: disable}", pg.Host, pg.Port, name)
 		d.targets[i] = pg.Host + ":" + strconv.Itoa(pg.Port)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,7 +123,10 @@ func (c settings) detach() error {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return err
 	}
-	keep := c.dir + ".bin"
+	keep, err := filepath.Abs(c.dir + ".bin")
+	if err != nil {
+		return err
+	}
 	if err := copyFile(self, keep); err != nil {
 		return err
 	}
@@ -178,6 +182,7 @@ func (c settings) stop() error {
 		time.Sleep(100 * time.Millisecond)
 	}
 	_ = os.Remove(c.dir + ".bin")
+	fmt.Println("the demo has ended; its data is in", c.dir)
 	return os.Remove(c.pidFile())
 }
 

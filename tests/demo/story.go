@@ -21,6 +21,9 @@ type story struct {
 	rows    int
 	started time.Time
 	peak    map[string]int64 // most memory seen, by program
+
+	terminal bool
+	last     string // line of progress
 }
 
 // prepare builds the site: databases, hub, agent, connections and flow.
@@ -40,7 +43,11 @@ func (c settings) prepare(ctx context.Context) (*story, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &story{Site: site, rows: c.rows, peak: map[string]int64{}}
+	// The database runs as its own user and must pass through; what is secret lies deeper.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, err
+	}
+	s := &story{Site: site, rows: c.rows, peak: map[string]int64{}, terminal: isTerminal(os.Stdout)}
 	say("starting %s and %s", c.db, "the hub")
 	if c.db == "sqlite" {
 		s.db, err = openSQLite(dir)
@@ -179,16 +186,16 @@ func (s *story) play(ctx context.Context) (verdict, error) {
 	if err != nil {
 		return verdict{}, err
 	}
-	say("job %s runs: %s", id, "PostgreSQL or SQLite → filter → map → the warehouse")
+	say("job %s runs: %s → filter → map → %[2]s", id, map[string]string{"postgres": "PostgreSQL", "sqlite": "SQLite"}[s.db.connector])
 	faults := s.faults()
 	var job rig.Job
 	for !rig.Ended(job.State) {
 		if now, err := s.JobOf(ctx, id); err == nil {
 			job = now
-			fmt.Printf("  %-9s exported %7d  delivered %7d\n", job.State, job.Records.Exported, job.Records.Delivered)
+			s.progress(job)
 		}
 		if len(faults) > 0 && job.Records.Exported >= faults[0].at && !rig.Ended(job.State) {
-			say("%s", faults[0].name)
+			s.say("%s", faults[0].name)
 			if err := faults[0].do(ctx); err != nil {
 				return verdict{}, err
 			}
@@ -209,6 +216,36 @@ func (s *story) play(ctx context.Context) (verdict, error) {
 	}
 	s.table(job, took)
 	return v, s.prove(ctx, id)
+}
+
+// progress shows where the job is: in place on a terminal, else a line for each
+// change.
+func (s *story) progress(job rig.Job) {
+	line := fmt.Sprintf("  %-9s exported %7d  delivered %7d", job.State, job.Records.Exported, job.Records.Delivered)
+	switch {
+	case line == s.last:
+	case s.terminal && !rig.Ended(job.State):
+		fmt.Printf("\r%s\033[K", line)
+	case s.terminal:
+		fmt.Printf("\r%s\033[K\n", line)
+	default:
+		fmt.Println(line)
+	}
+	s.last = line
+}
+
+// say ends a line in place before it says something.
+func (s *story) say(format string, args ...any) {
+	if s.terminal && s.last != "" {
+		fmt.Println()
+		s.last = ""
+	}
+	say(format, args...)
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
 // table prints the short report.
