@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -32,7 +33,7 @@ func (h *hub) changed(ctx context.Context, o model.Object) {
 	var err error
 	switch o.Kind {
 	case model.KindConnection:
-		err = h.engine.ConnectionChanged(ctx, o.Place(), o.ID)
+		err = errors.Join(h.engine.ConnectionChanged(ctx, o.Place(), o.ID), h.connections.Recheck(ctx, o.Place(), o.ID))
 	case model.KindCredential:
 		h.connections.CredentialChanged(o.ID)
 	}
@@ -67,7 +68,10 @@ func (s steering) Ping(ctx context.Context, scope store.Scope, name string) erro
 	if err != nil {
 		return err
 	}
-	return s.engine.Probe(ctx, scope, o.ID)
+	if err := s.engine.Probe(ctx, scope, o.ID); err != nil {
+		return err
+	}
+	return s.connections.Recheck(ctx, scope, o.ID) // it works: go on without waiting
 }
 
 // Pause takes a connection offline until Resume.
@@ -80,7 +84,7 @@ func (s steering) Pause(ctx context.Context, scope store.Scope, name, actor stri
 // Resume ends Pause; the connection is tried at once.
 func (s steering) Resume(ctx context.Context, scope store.Scope, name, actor string) error {
 	return s.steer(ctx, scope, name, actor, "connection resume", func(id page.ID) error {
-		return s.connections.TakeOnline(ctx, scope, id)
+		return errors.Join(s.connections.TakeOnline(ctx, scope, id), s.connections.Recheck(ctx, scope, id))
 	})
 }
 

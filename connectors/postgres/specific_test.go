@@ -1,0 +1,488 @@
+package postgres_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"ropeway/connectors"
+	"ropeway/connectors/postgres"
+	"ropeway/connectors/request"
+	"ropeway/protocol/fault"
+	"ropeway/protocol/page"
+)
+
+func (d database) must(t testing.TB, change map[string]any) connectors.Conn {
+	t.Helper()
+	c, err := d.open(t, change)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// onePage makes a page of records with the given fields.
+func onePage(t testing.TB, names []string, rows ...[]page.Value) *page.Page {
+	t.Helper()
+	e, shape := page.NewEncoder(), page.NewShape(names...)
+	for _, values := range rows {
+		if err := e.Record(page.Record{Shape: shape, Values: values}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	payload := e.Finish(nil)
+	return &page.Page{Payload: page.Compress(payload), Header: page.Header{
+		Version: page.Version, Chain: page.Chain{Job: page.NewID(), Step: "export"}, Epoch: page.NewEpoch(),
+		Records: uint32(len(rows)), PayloadSize: uint32(len(payload)), PayloadHash: sha256.Sum256(payload)}}
+}
+
+func load(t testing.TB, c connectors.Conn, spec connectors.ImportSpec, p *page.Page) (connectors.Answer, error) {
+	t.Helper()
+	return request.Import{Type: postgres.Type(), Conn: c, Spec: spec, Step: "load"}.Run(t.Context(), p)
+}
+
+func newRead(c connectors.Conn, q connectors.Query) request.Read {
+	return request.Read{Type: postgres.Type(), Conn: c, Query: q, Epoch: page.NewEpoch(),
+		Header: page.Header{Chain: page.Chain{Job: page.NewID(), Step: "export"}}}
+}
+
+func discard(context.Context, *page.Page) error { return nil }
+
+func TestTLSModes(t *testing.T) {
+	d := newDatabase(t)
+	foreign := `-----BEGIN CERTIFICATE-----
+MIIBVzCB/qADAgECAgEBMAoGCCqGSM49BAMCMA8xDTALBgNVBAMTBHRlc3QwHhcN
+-----END CERTIFICATE-----`
+	for _, test := range []struct {
+		name     string
+		settings map[string]any
+		code     string
+	}{
+		{"disable", map[string]any{"tls": "disable"}, ""},
+		{"require", map[string]any{"tls": "require"}, ""},
+		{"verify-ca", map[string]any{"tls": "verify-ca", "ca": d.server.CA}, ""},
+		{"verify-full", map[string]any{"tls": "verify-full", "ca": d.server.CA}, ""},
+		{"verify-full by name", map[string]any{"tls": "verify-full", "ca": d.server.CA, "host": "localhost"}, ""},
+		{"default without the authority", map[string]any{"tls": nil}, "E_TLS"},
+		{"verify-ca without the authority", map[string]any{"tls": "verify-ca"}, "E_TLS"},
+		{"verify-full by another name", map[string]any{"tls": "verify-full", "ca": d.server.CA, "host": "127.0.0.2"}, "E_TLS"},
+		{"verify-ca by another name", map[string]any{"tls": "verify-ca", "ca": d.server.CA, "host": "127.0.0.2"}, ""},
+		{"no certificate in ca", map[string]any{"tls": "verify-ca", "ca": "nonsense"}, "E_SETTINGS"},
+		{"broken certificate in ca", map[string]any{"tls": "verify-ca", "ca": foreign}, "E_SETTINGS"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.settings["host"] == "127.0.0.2" && !reaches(d, "127.0.0.2") {
+				test.settings["host"] = "127.0.0.2" // the dial below goes to 127.0.0.1 anyway
+			}
+			c, err := d.openVia(t, test.settings)
+			if err == nil {
+				err = postgres.Type().Ping(t.Context(), c)
+			}
+			if fault.CodeOf(err) != test.code {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func reaches(database, string) bool { return false }
+
+// openVia opens with a dialer that always goes to the server.
+func (d database) openVia(t testing.TB, change map[string]any) (connectors.Conn, error) {
+	env := d.env()
+	address := net.JoinHostPort(d.server.Host, strconv.Itoa(d.server.Port))
+	env.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	given := d.settings()
+	for k, v := range change {
+		given[k] = v
+	}
+	settings, err := postgres.Type().Settings.Validate(given)
+	if err != nil {
+		return nil, err
+	}
+	c, err := postgres.Type().Open(t.Context(), env, settings)
+	if err == nil {
+		t.Cleanup(func() { c.Close() })
+	}
+	return c, err
+}
+
+// TestHostile_3_NothingComesFromTheEnvironment: PG* variables, ~/.pgpass and
+// service files change nothing and break nothing.
+func TestHostile_3_NothingComesFromTheEnvironment(t *testing.T) {
+	d := newDatabase(t)
+	home := t.TempDir()
+	pass := filepath.Join(home, ".pgpass")
+	if err := os.WriteFile(pass, []byte("*:*:*:*:wrong\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range map[string]string{
+		"HOME": home, "PGHOST": "192.0.2.1", "PGPORT": "1", "PGUSER": "nobody", "PGPASSWORD": "wrong",
+		"PGDATABASE": "nosuch", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": "/nosuch", "PGOPTIONS": "-c search_path=nosuch",
+		"PGSERVICE": "nosuch", "PGSERVICEFILE": "/nosuch", "PGPASSFILE": pass, "PGTARGETSESSIONATTRS": "standby",
+		"PGCONNECT_TIMEOUT": "x", "PGREQUIREAUTH": "none", "PGSSLCERTMODE": "nonsense", "PGCHANNELBINDING": "require",
+		"PGMINPROTOCOLVERSION": "9", "PGTZ": "Asia/Tokyo", "PGAPPNAME": "other",
+	} {
+		t.Setenv(k, v)
+	}
+	c := d.must(t, nil)
+	if err := postgres.Type().Ping(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	// Without a password in the credential none is taken from elsewhere.
+	env := d.env()
+	env.Secret = func(context.Context) (map[string]string, error) {
+		return map[string]string{"username": d.server.User}, nil
+	}
+	if err := os.WriteFile(pass, []byte("*:*:*:*:"+d.server.Password+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PGPASSWORD", d.server.Password)
+	settings, err := postgres.Type().Settings.Validate(d.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare, err := postgres.Type().Open(t.Context(), env, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bare.Close()
+	if err := postgres.Type().Ping(t.Context(), bare); fault.ClassOf(err) != fault.Auth {
+		t.Errorf("without a password: %v", err)
+	}
+}
+
+func TestHostile_3_HostsAreRefused(t *testing.T) {
+	for _, host := range []string{"", "/var/run/postgresql", "@abstract", "a,b", "db;sslmode=disable", "db?x=1",
+		"db sslmode=disable", "file:x", "host:5432", "..", "a=b", "[::1", "%2f", `\\unc`} {
+		s := connectors.Settings{"host": host, "port": int64(5432), "database": "x", "tls": "disable"}
+		got, err := postgres.Type().Target(s)
+		if host == "db;sslmode=disable" { // a strange name, but only a name
+			continue
+		}
+		if host == "[::1" {
+			continue
+		}
+		if fault.CodeOf(err) != "E_SETTINGS" {
+			t.Errorf("%q: %q, %v", host, got, err)
+		}
+	}
+	for host, want := range map[string]string{"db.plant.local": "db.plant.local:5432", "::1": "[::1]:5432", "[::1]": "[::1]:5432"} {
+		got, err := postgres.Type().Target(connectors.Settings{"host": host, "port": int64(5432)})
+		if err != nil || got != want {
+			t.Errorf("%s: %s, %v", host, got, err)
+		}
+	}
+}
+
+// TestEveryDialIsAsWritten: the policy sees the configured name at every dial,
+// also for the cancel request.
+func TestEveryDialIsAsWritten(t *testing.T) {
+	d := newDatabase(t)
+	env := d.env()
+	var dials atomic.Int32
+	env.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		if network != "tcp" || address != "localhost:"+strconv.Itoa(d.server.Port) {
+			t.Errorf("dialled %s %s", network, address)
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(d.server.Host, strconv.Itoa(d.server.Port)))
+	}
+	given := d.settings()
+	given["host"] = "localhost"
+	settings, err := postgres.Type().Settings.Validate(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := postgres.Type().Open(t.Context(), env, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	r := newRead(c, connectors.Query{SQL: "SELECT repeat('x', 1000) AS x FROM generate_series(1, 10000000)"})
+	_, err = r.Run(ctx, func(context.Context, *page.Page) error {
+		cancel()
+		return nil
+	})
+	if err == nil || dials.Load() < 2 {
+		t.Errorf("%d dials, %v", dials.Load(), err)
+	}
+	denied := fault.Of("E_POLICY_DENIED")
+	env.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, denied }
+	c2, err := postgres.Type().Open(t.Context(), env, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c2.Close()
+	if err := postgres.Type().Ping(t.Context(), c2); fault.CodeOf(err) != "E_POLICY_DENIED" {
+		t.Errorf("a denied dial: %v", err)
+	}
+}
+
+// TestBoundedReadDoesNotDragTheRest counts the bytes that the server sends.
+func TestBoundedReadDoesNotDragTheRest(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, "CREATE TABLE wide AS SELECT i AS id, repeat('x', 20000) AS v FROM generate_series(1, 10000) i")
+	d.exec(t, "ALTER TABLE wide ADD PRIMARY KEY (id)")
+	env := d.env()
+	var received atomic.Int64
+	env.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		return countingConn{conn, &received}, err
+	}
+	settings, err := postgres.Type().Settings.Validate(d.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := postgres.Type().Open(t.Context(), env, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r := newRead(c, connectors.Query{Table: "wide", Key: []string{"id"}})
+	r.Limits = request.Limits{Pages: 4}
+	for range 3 {
+		received.Store(0)
+		end, err := r.Run(t.Context(), discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end.Records-r.Records < 200 {
+			t.Fatalf("only %d records", end.Records-r.Records)
+		}
+		if got := received.Load(); got > 24<<20 { // four pages of 1 MiB, what is in flight at a cancel
+			t.Errorf("%d MiB for 4 pages", got>>20)
+		}
+		r.Cursor, r.Seq, r.Prev, r.Pages, r.Records = end.Cursor, end.Seq, end.Prev, end.Pages, end.Records
+	}
+}
+
+type countingConn struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// TestKeysOfEveryKind reads by keys of many types, page by page.
+func TestKeysOfEveryKind(t *testing.T) {
+	d := newDatabase(t)
+	c := d.must(t, nil)
+	d.exec(t, "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy', 'great', 'best', 'most')")
+	for _, test := range []struct{ kind, expression string }{
+		{"smallint", "i"}, {"numeric", "i / 7.0"}, {"numeric", "10 ^ (i * 20)::numeric"}, {"double precision", "i / 7.0"},
+		{"text", "'k' || i"}, {"varchar(20)", "'K''\" ' || i"}, {"char(9)", "'k' || i"}, {"uuid", "md5(i::text)::uuid"},
+		{"bytea", "decode(md5(i::text), 'hex')"}, {"date", "'2024-01-01'::date + i"}, {"timestamptz", "now() + i * interval '1 s'"},
+		{"timestamp", "CASE i WHEN 1 THEN '-infinity' WHEN 2 THEN '0001-01-01 BC' ELSE '2024-01-01'::timestamp + i * interval '1 us' END"},
+		{"interval", "i * interval '1 day'"}, {"inet", "'10.0.0.0'::inet + i"}, {"mood", "(enum_range(NULL::mood))[i]"},
+		{"integer[]", "ARRAY[i, 1]"}, {"boolean", "i = 1"},
+	} {
+		n := 6
+		if test.kind == "boolean" {
+			n = 2
+		}
+		d.exec(t, "DROP TABLE IF EXISTS k")
+		d.exec(t, "CREATE TABLE k (key "+test.kind+" UNIQUE NOT NULL)")
+		d.exec(t, "INSERT INTO k SELECT ("+test.expression+")::"+test.kind+" FROM generate_series(1, "+strconv.Itoa(n)+") i")
+		r := newRead(c, connectors.Query{Table: "k", Key: []string{"key"}})
+		r.Limits = request.Limits{Pages: 1, PageRecords: 1}
+		for range n {
+			end, err := r.Run(t.Context(), discard)
+			if err != nil {
+				t.Fatalf("%s: %v", test.kind, err)
+			}
+			r.Cursor, r.Records = end.Cursor, end.Records
+			if end.Exhausted {
+				break
+			}
+		}
+		if r.Records != uint64(n) {
+			t.Errorf("%s: %d records, want %d", test.kind, r.Records, n)
+		}
+	}
+}
+
+// TestOtherTargets imports into what is not a plain table of built-in types.
+func TestOtherTargets(t *testing.T) {
+	d := newDatabase(t)
+	c := d.must(t, nil)
+	d.exec(t, `CREATE DOMAIN positive AS integer CHECK (VALUE > 0);
+		CREATE DOMAIN small AS positive CHECK (VALUE < 100);
+		CREATE TYPE mood AS ENUM ('sad', 'ok');
+		CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n small, m mood, ms mood[],
+			twice bigint GENERATED ALWAYS AS (id * 2) STORED, CONSTRAINT later UNIQUE (n) DEFERRABLE INITIALLY DEFERRED);
+		CREATE VIEW v AS SELECT id, n FROM t;
+		CREATE TABLE parts (id bigint, n integer) PARTITION BY RANGE (id);
+		CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (0) TO (10)`)
+	names := []string{"id", "n", "m", "ms"}
+	row := func(id, n int64, m string) []page.Value {
+		return []page.Value{page.Int(id), page.Int(n), page.String(m), page.Array([]page.Value{page.String(m), page.Null()})}
+	}
+	answer, err := load(t, c, connectors.ImportSpec{Table: "t"},
+		onePage(t, names, row(1, 1, "sad"), row(2, 200, "ok"), row(3, -1, "ok"), row(4, 4, "angry"), row(5, 1, "ok"), row(6, 6, "ok")))
+	if err != nil || answer.Applied != 2 || len(answer.Failed) != 4 {
+		t.Fatalf("%+v, %v", answer, err)
+	}
+	if code := answer.Failed[3].Fault.Code; code != "E_DUPLICATE" {
+		t.Errorf("a deferred constraint: %s", code)
+	}
+	if got := d.text(t, "SELECT string_agg(id || m::text || ms::text || twice, ' ' ORDER BY id) FROM t"); got != "1sad{sad,NULL}2 6ok{ok,NULL}12" {
+		t.Errorf("got %s", got)
+	}
+	answer, err = load(t, c, connectors.ImportSpec{Table: "t", Mode: "upsert", Key: []string{"id"}}, onePage(t, names, row(1, 7, "ok"), row(7, 8, "sad")))
+	if err != nil || answer.Applied != 2 {
+		t.Errorf("upsert into identity: %+v, %v", answer, err)
+	}
+	answer, err = load(t, c, connectors.ImportSpec{Table: "v"}, onePage(t, []string{"id", "n"}, []page.Value{page.Int(8), page.Int(9)}))
+	if err != nil || answer.Applied != 1 {
+		t.Errorf("view: %+v, %v", answer, err)
+	}
+	answer, err = load(t, c, connectors.ImportSpec{Table: "parts"},
+		onePage(t, []string{"id", "n"}, []page.Value{page.Int(8), page.Int(9)}, []page.Value{page.Int(11), page.Int(9)}))
+	if err != nil || answer.Applied != 1 || len(answer.Failed) != 1 {
+		t.Errorf("partitions: %+v, %v", answer, err)
+	}
+	_, err = load(t, c, connectors.ImportSpec{Table: "t"}, onePage(t, []string{"id", "twice"}, []page.Value{page.Int(9), page.Int(9)}))
+	if fault.ClassOf(err) != fault.SchemaDrift || fault.From(err).Field != "twice" {
+		t.Errorf("generated column: %v", err)
+	}
+}
+
+// TestDelivery_4_InboxThatTheRoleMayNotMake prints the script, and goes on when
+// an administrator has run it.
+func TestDelivery_4_InboxThatTheRoleMayNotMake(t *testing.T) {
+	d := newDatabase(t)
+	role := "r_" + d.name
+	d.exec(t, "CREATE ROLE "+role+" LOGIN PASSWORD 'secret'; CREATE TABLE t (id bigint); "+
+		"CREATE TABLE closed (id bigint); GRANT INSERT ON t TO "+role+"; REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+	t.Cleanup(func() { d.exec(t, "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	env := d.env()
+	env.Secret = func(context.Context) (map[string]string, error) {
+		return map[string]string{"username": role, "password": "secret"}, nil
+	}
+	settings, err := postgres.Type().Settings.Validate(d.settings())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := postgres.Type().Open(t.Context(), env, settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	p := onePage(t, []string{"id"}, []page.Value{page.Int(1)})
+	_, err = load(t, c, connectors.ImportSpec{Table: "t"}, p)
+	f := fault.From(err)
+	if f == nil || f.Code != "E_PERMISSION" || f.Class != fault.SchemaDrift {
+		t.Fatalf("got %v", err)
+	}
+	_, script, _ := strings.Cut(f.Fix, "job: ")
+	script, _, _ = strings.Cut(script, "; or set")
+	d.exec(t, script)
+	if _, err := load(t, c, connectors.ImportSpec{Table: "t"}, p); fault.CodeOf(err) != "E_PERMISSION" {
+		t.Errorf("inbox without a grant: %v", err)
+	}
+	d.exec(t, "GRANT INSERT, SELECT, UPDATE ON ropeway_inbox TO "+role)
+	for range 2 {
+		if _, err := load(t, c, connectors.ImportSpec{Table: "t"}, p); err != nil {
+			t.Errorf("with the inbox: %v", err)
+		}
+	}
+	if got := d.text(t, "SELECT count(*) FROM t"); got != "1" {
+		t.Errorf("%s rows", got)
+	}
+	_, err = load(t, c, connectors.ImportSpec{Table: "closed"}, onePage(t, []string{"id"}, []page.Value{page.Int(1)}))
+	if fault.CodeOf(err) != "E_PERMISSION" || fault.ClassOf(err) != fault.SchemaDrift {
+		t.Errorf("a table without a grant: %v", err)
+	}
+	if _, err := newRead(c, connectors.Query{Table: "closed", Key: []string{"id"}}).Run(t.Context(), discard); fault.CodeOf(err) != "E_PERMISSION" {
+		t.Errorf("reading a table without a grant: %v", err)
+	}
+}
+
+func TestReadsCannotWrite(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, `CREATE TABLE t (id bigint); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'INSERT INTO t VALUES (1) RETURNING 1'`)
+	c := d.must(t, nil)
+	for _, q := range []connectors.Query{
+		{SQL: "INSERT INTO t VALUES (1) RETURNING id"}, {SQL: "SELECT f() AS id"}, {SQL: "SELECT f() AS id", Key: []string{"id"}},
+		{SQL: "WITH x AS (DELETE FROM t RETURNING id) SELECT * FROM x"}, {SQL: "DROP TABLE t"},
+	} {
+		if _, err := newRead(c, q).Run(t.Context(), discard); err == nil {
+			t.Errorf("%s is allowed", q.SQL)
+		}
+	}
+}
+
+// TestSessionsThatTheServerEnded: what was idle is looked at before it is used;
+// what breaks in the middle can be repeated.
+func TestSessionsThatTheServerEnded(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, "CREATE TABLE t (id bigint)")
+	c := d.must(t, nil)
+	end := "SELECT count(pg_terminate_backend(pid, 1000)) FROM pg_stat_activity WHERE application_name = 'ropeway' AND datname = current_database()"
+	p := onePage(t, []string{"id"}, []page.Value{page.Int(1)})
+	for range 3 {
+		_, err := load(t, c, connectors.ImportSpec{Table: "t"}, p)
+		if err != nil && fault.ClassOf(err) != fault.Intermittent {
+			t.Fatalf("got %v", err)
+		}
+		d.exec(t, end)
+	}
+	ended := false
+	_, err := newRead(c, connectors.Query{SQL: "SELECT i, repeat('x', 1000) FROM generate_series(1, 1000000) i"}).Run(t.Context(),
+		func(context.Context, *page.Page) error {
+			if !ended {
+				d.exec(t, end)
+				ended = true
+			}
+			return nil
+		})
+	if fault.ClassOf(err) != fault.Intermittent {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSchemaSetting(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, `CREATE SCHEMA "odd ""name"; CREATE TABLE "odd ""name".t (id bigint PRIMARY KEY)`)
+	c := d.must(t, map[string]any{"schema": `odd "name`})
+	if _, err := load(t, c, connectors.ImportSpec{Table: "t"}, onePage(t, []string{"id"}, []page.Value{page.Int(1)})); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []connectors.Query{{Table: "t", Key: []string{"id"}}, {SQL: "SELECT id FROM t"}, {SQL: "SELECT page FROM ropeway_inbox"}} {
+		end, err := newRead(c, q).Run(t.Context(), discard)
+		if err != nil || end.Records != 1 {
+			t.Errorf("%+v: %+v, %v", q, end, err)
+		}
+	}
+}
+
+func TestUnknownDatabaseIsNotAnAuthFault(t *testing.T) {
+	d := newDatabase(t)
+	c := d.must(t, map[string]any{"database": "nosuch"})
+	if err := postgres.Type().Ping(t.Context(), c); fault.ClassOf(err) != fault.Connection {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStatementTimeout(t *testing.T) {
+	d := newDatabase(t)
+	c := d.must(t, map[string]any{"statementTimeout": "50ms"})
+	_, err := newRead(c, connectors.Query{SQL: "SELECT 1 AS id FROM pg_sleep(60)", Key: []string{"id"}}).Run(t.Context(), discard)
+	if fault.CodeOf(err) != "E_TIMEOUT" {
+		t.Errorf("got %v", err)
+	}
+}
