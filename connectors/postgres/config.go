@@ -87,7 +87,8 @@ const (
 
 const pinned = "host=localhost port=5432 user=ropeway password=none database=ropeway " +
 	"sslmode=disable sslcertmode=disable sslnegotiation=postgres target_session_attrs=any " +
-	"min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=prefer connect_timeout=10 "
+	"min_protocol_version=3.0 max_protocol_version=3.0 channel_binding=prefer connect_timeout=10 " +
+	"sslrootcert='' sslcert='' sslkey='' sslpassword='' sslsni=1 require_auth='' passfile='' "
 
 // emptyConfig is a configuration without anything from outside.
 func emptyConfig() (*pgconn.Config, error) {

@@ -77,9 +77,6 @@ MIIBVzCB/qADAgECAgEBMAoGCCqGSM49BAMCMA8xDTALBgNVBAMTBHRlc3QwHhcN
 		{"broken certificate in ca", map[string]any{"tls": "verify-ca", "ca": foreign}, "E_SETTINGS"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if test.settings["host"] == "127.0.0.2" && !reaches(d, "127.0.0.2") {
-				test.settings["host"] = "127.0.0.2" // the dial below goes to 127.0.0.1 anyway
-			}
 			c, err := d.openVia(t, test.settings)
 			if err == nil {
 				err = postgres.Type().Ping(t.Context(), c)
@@ -90,8 +87,6 @@ MIIBVzCB/qADAgECAgEBMAoGCCqGSM49BAMCMA8xDTALBgNVBAMTBHRlc3QwHhcN
 		})
 	}
 }
-
-func reaches(database, string) bool { return false }
 
 // openVia opens with a dialer that always goes to the server.
 func (d database) openVia(t testing.TB, change map[string]any) (connectors.Conn, error) {
@@ -162,15 +157,9 @@ func TestHostile_3_NothingComesFromTheEnvironment(t *testing.T) {
 
 func TestHostile_3_HostsAreRefused(t *testing.T) {
 	for _, host := range []string{"", "/var/run/postgresql", "@abstract", "a,b", "db;sslmode=disable", "db?x=1",
-		"db sslmode=disable", "file:x", "host:5432", "..", "a=b", "[::1", "%2f", `\\unc`} {
+		"db sslmode=disable", "file:x", "host:5432", "..", "a=b", "[::1", "[db]", "%2f", `\\unc`, "fe80::1%eth0"} {
 		s := connectors.Settings{"host": host, "port": int64(5432), "database": "x", "tls": "disable"}
 		got, err := postgres.Type().Target(s)
-		if host == "db;sslmode=disable" { // a strange name, but only a name
-			continue
-		}
-		if host == "[::1" {
-			continue
-		}
 		if fault.CodeOf(err) != "E_SETTINGS" {
 			t.Errorf("%q: %q, %v", host, got, err)
 		}
@@ -324,7 +313,8 @@ func TestOtherTargets(t *testing.T) {
 		CREATE TYPE mood AS ENUM ('sad', 'ok');
 		CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, n small, m mood, ms mood[],
 			twice bigint GENERATED ALWAYS AS (id * 2) STORED, CONSTRAINT later UNIQUE (n) DEFERRABLE INITIALLY DEFERRED);
-		CREATE VIEW v AS SELECT id, n FROM t;
+		CREATE TABLE behind (id bigint PRIMARY KEY, n integer);
+		CREATE VIEW v AS SELECT id, n FROM behind;
 		CREATE TABLE parts (id bigint, n integer) PARTITION BY RANGE (id);
 		CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM (0) TO (10)`)
 	names := []string{"id", "n", "m", "ms"}

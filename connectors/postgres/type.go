@@ -80,14 +80,24 @@ func credentialSchema() connectors.Schema {
 	}}
 }
 
-// target is "host:port" as written.
+// target is "host:port" as written. A host that could be anything but one name
+// or address (a socket, a list, options) is refused.
 func target(s connectors.Settings) (string, error) {
 	host := s.String("host")
-	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if bare == "" || strings.ContainsAny(bare, "/\\@,? \t%[]=") || strings.HasPrefix(bare, ".") ||
-		strings.Contains(bare, ":") && net.ParseIP(bare) == nil {
-		return "", fault.Of("E_SETTINGS").WithField("host").
-			WithCause("host must be one host name or one IP address")
+	if bare, ok := strings.CutPrefix(host, "["); ok {
+		if bare, ok = strings.CutSuffix(bare, "]"); !ok || net.ParseIP(bare) == nil {
+			return "", badHost()
+		}
+		host = bare
 	}
-	return net.JoinHostPort(bare, strconv.FormatInt(s.Int("port"), 10)), nil
+	if host == "" || strings.HasPrefix(host, ".") || strings.ContainsAny(host, "/\\@,;? \t%[]=") ||
+		strings.Contains(host, ":") && net.ParseIP(host) == nil {
+		return "", badHost()
+	}
+	return net.JoinHostPort(host, strconv.FormatInt(s.Int("port"), 10)), nil
+}
+
+func badHost() error {
+	return fault.Of("E_SETTINGS").WithField("host").
+		WithCause("host must be one host name or one IP address")
 }
