@@ -26,6 +26,7 @@ func testImports(t *testing.T, s *suite) {
 		{"key missing in the record", importNullKey},
 		{"records of different shapes", importShapes},
 		{"fieldErrors", importFieldErrors},
+		{"fieldErrors by key", importFieldErrorsByKey},
 		{"unknown field and unknown table", importDrift},
 		{"table changed in the meantime", importTableChanged},
 		{"guarantee", importGuarantee},
@@ -201,6 +202,32 @@ func importFieldErrors(t *testing.T, s *suite, c connectors.Conn) {
 	}
 	spec.FieldErrors.Remove = []string{"v"}
 	checkFailed(t, s.mustLoad(t, c, spec, pageOf(t, records...)), map[int]string{2: "E_MISSING"})
+}
+
+// importFieldErrorsByKey: a record that lost a field keeps its place among the
+// records of its key.
+func importFieldErrorsByKey(t *testing.T, s *suite, c connectors.Conn) {
+	shape := page.NewShape("id", "v", "w")
+	row := func(id int64, v page.Value, w string) page.Record {
+		return page.Record{Shape: shape, Values: []page.Value{page.Int(id), v, page.String(w)}}
+	}
+	for _, mode := range []string{"upsert", "update"} {
+		target := s.tableOf(t, "id bigint PRIMARY KEY, v integer CHECK (v < 100), w text")
+		s.Exec(t, "INSERT INTO "+target+" (id, v, w) VALUES (1, 1, 'old'), (2, 1, 'old')")
+		spec := connectors.ImportSpec{Table: target, Mode: mode, Key: []string{"id"},
+			FieldErrors: connectors.FieldErrors{Remove: []string{"*"}}}
+		answer := s.mustLoad(t, c, spec, pageOf(t,
+			row(1, page.Int(2), "first"), row(1, page.String("x"), "second"), row(1, page.Int(3), "third"),
+			row(2, page.Int(2), "first"), row(2, page.String("x"), "second")))
+		if answer.Applied != 5 || len(answer.Degraded) != 2 {
+			t.Fatalf("%s: %+v", mode, answer)
+		}
+		for id, want := range map[string]string{"1": "3 third", "2": "2 second"} {
+			if got := s.Text(t, "SELECT v || ' ' || w FROM "+target+" WHERE id = "+id); got != want {
+				t.Errorf("%s: row %s is %q, want %q", mode, id, got, want)
+			}
+		}
+	}
 }
 
 func importDrift(t *testing.T, s *suite, c connectors.Conn) {

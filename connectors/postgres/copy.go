@@ -38,6 +38,9 @@ func (w *work) stream(ctx context.Context) (*chunk, error) {
 
 // applyChunk applies rows of one form so that a bad row fails alone.
 func (w *work) applyChunk(ctx context.Context, c *chunk) error {
+	if c.rows() == 0 {
+		return nil
+	}
 	var write func(lo, hi int) error
 	if c.staged {
 		stage, err := w.newStage(ctx, c)

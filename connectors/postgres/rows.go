@@ -67,6 +67,9 @@ func (c *chunk) without(row, column int) *chunk {
 		}
 		at = end
 	}
+	if c.staged { // it is the first row of its chunk
+		binary.BigEndian.PutUint32(out.body[6:], 0)
+	}
 	return out
 }
 
@@ -78,6 +81,8 @@ type builder struct {
 	first chan<- *chunk   // takes the first chunk if it can be streamed
 	plans map[planKey]*plan
 	rows  *rows
+
+	current *plan // of the last record; nil = the next one begins anew
 }
 
 type planKey struct {
@@ -135,18 +140,18 @@ func (b *builder) encode(in connectors.Batch) error {
 	}
 	b.plans = map[planKey]*plan{}
 	b.rows = &rows{}
-	var current *plan
+	b.current = nil
 	var shape *page.Shape
 	for i := 0; d.Next(); i++ {
 		record := d.Record()
-		if current == nil || record.Shape != shape {
-			if current, err = b.planFor(record.Shape, "", current); err != nil {
+		if b.current == nil || record.Shape != shape {
+			if b.current, err = b.planFor(record.Shape, "", b.current); err != nil {
 				return err
 			}
 			shape = record.Shape
-			b.expect(current, in, i)
+			b.expect(b.current, in, i)
 		}
-		if err := b.row(current, record, i); err != nil {
+		if err := b.row(b.current, record, i); err != nil {
 			return err
 		}
 	}
@@ -264,6 +269,9 @@ func (b *builder) degrade(f *fault.Error, r page.Record, index int) error {
 		return nil
 	}
 	b.rows.degraded = append(b.rows.degraded, connectors.Failure{Index: index, Fault: f})
+	if b.spec.Mode != connectors.Insert {
+		b.current = nil // what follows must be applied after it
+	}
 	return nil
 }
 

@@ -468,6 +468,45 @@ func TestUnknownDatabaseIsNotAnAuthFault(t *testing.T) {
 	}
 }
 
+func TestRowsBeyondTheLimits(t *testing.T) {
+	d := newDatabase(t)
+	c := d.must(t, nil)
+	for _, size := range []string{"4000000", "30000000"} {
+		_, err := newRead(c, connectors.Query{SQL: "SELECT 1 AS id, repeat('x', " + size + ") AS v", Key: []string{"id"}}).
+			Run(t.Context(), discard)
+		if fault.CodeOf(err) != "E_TOO_LARGE" {
+			t.Errorf("%s bytes: %v", size, err)
+		}
+	}
+	if err := postgres.Type().Ping(t.Context(), c); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFieldThatTheServerRefuses: the server names the column, the record goes in
+// without it.
+func TestFieldThatTheServerRefuses(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, "CREATE TABLE t (id bigint PRIMARY KEY, v varchar(3), w text)")
+	c := d.must(t, nil)
+	spec := connectors.ImportSpec{Table: "t", FieldErrors: connectors.FieldErrors{Remove: []string{"v"}}}
+	for id, mode := range []string{"insert", "upsert"} {
+		spec.Mode, spec.Key = mode, []string{"id"}
+		answer, err := load(t, c, spec, onePage(t, []string{"id", "v", "w"},
+			[]page.Value{page.Int(int64(10 * id)), page.String("abc"), page.String("w")},
+			[]page.Value{page.Int(int64(10*id + 1)), page.String("abcd"), page.String("w")}))
+		if err != nil || answer.Applied+len(answer.Failed) != 2 {
+			t.Fatalf("%s: %+v, %v", mode, answer, err)
+		}
+		if mode == "insert" && (len(answer.Degraded) != 1 || answer.Degraded[0].Index != 1) {
+			t.Errorf("%s: %+v", mode, answer)
+		}
+	}
+	if got := d.text(t, "SELECT count(*) FROM t WHERE id = 1 AND v IS NULL AND w = 'w'"); got != "1" {
+		t.Error("the record is not there without its field")
+	}
+}
+
 func TestStatementTimeout(t *testing.T) {
 	d := newDatabase(t)
 	c := d.must(t, map[string]any{"statementTimeout": "50ms"})

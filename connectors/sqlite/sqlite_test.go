@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -186,6 +188,23 @@ func TestReadsCannotWrite(t *testing.T) {
 	}
 	if got := f.text(t, "SELECT count(*) FROM t"); got != "0" {
 		t.Errorf("%s rows", got)
+	}
+}
+
+func TestHostile_3_OnlyFilesAreOpened(t *testing.T) {
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, fifo, "/dev/zero", filepath.Join(dir, "nosuch"), text} {
+		if err := sqlite.Type().Ping(t.Context(), open(t, env(), path)); fault.CodeOf(err) != "E_UNREACHABLE" {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }
 

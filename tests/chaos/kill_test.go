@@ -17,22 +17,9 @@ import (
 	"ropeway/tests/testenv"
 )
 
-var binDir string
+var bins rig.Bins
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "ropeway-chaos-")
-	if err == nil {
-		_, err = rig.Build(context.Background(), dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binDir = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(rig.Main(m, &bins)) }
 
 const records = 20_000
 
@@ -71,7 +58,7 @@ func layPlant(t *testing.T, inbox string, drop int, seed uint64) *plant {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.drop.close)
-	if p.Site, err = rig.NewSite(rig.At(binDir), t.TempDir()); err != nil {
+	if p.Site, err = rig.NewSite(bins, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Site.Close)

@@ -17,22 +17,9 @@ import (
 	"ropeway/tests/testenv"
 )
 
-var binDir string
+var bins rig.Bins
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "ropeway-e2e-")
-	if err == nil {
-		_, err = rig.Build(context.Background(), dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	binDir = dir
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { os.Exit(rig.Main(m, &bins)) }
 
 // world is one site with a PostgreSQL on each end.
 type world struct {
@@ -49,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	w.names = [2]string{w.pg.Database(t), w.pg.Database(t)}
 	w.source, w.target = open(t, w.pg.DSN(w.names[0])), open(t, w.pg.DSN(w.names[1]))
 	var err error
-	if w.Site, err = rig.NewSite(rig.At(binDir), t.TempDir()); err != nil {
+	if w.Site, err = rig.NewSite(bins, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Site.Close)

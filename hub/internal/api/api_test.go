@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +32,6 @@ type hub struct {
 
 // standIn answers for the parts of the hub that run things.
 type standIn struct {
-	mu      sync.Mutex
 	store   *store.Store
 	callers map[string]Caller
 	secrets map[page.ID]map[string]string
