@@ -6,12 +6,14 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"time"
 
 	"ropeway/agent/internal/buffer"
 	"ropeway/agent/internal/credential"
 	"ropeway/agent/internal/identity"
 	"ropeway/agent/internal/localapi"
 	"ropeway/agent/internal/policy"
+	"ropeway/protocol/fault"
 )
 
 // parts are what an agent has on disk, opened under the lock of its state
@@ -47,7 +49,7 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *parts, err error)
 	if _, err = identity.Load(c.State); err != nil { // says more than a missing lock file
 		return p, err
 	}
-	if p.lock, err = identity.Acquire(c.State); err != nil {
+	if p.lock, err = acquire(ctx, c.State); err != nil {
 		return p, err
 	}
 	if p.identity, err = identity.Load(c.State); err != nil {
@@ -60,6 +62,25 @@ func open(ctx context.Context, c Config, log *slog.Logger) (p *parts, err error)
 		File: c.Policy, StateDir: c.State, Own: ownAddresses, Log: log.With("part", "policy"),
 	})
 	return p, err
+}
+
+// lockPatience is how long the state directory may be held by a command that
+// looks into it while no agent runs; a second agent holds it for longer.
+const lockPatience = 2 * time.Second
+
+// acquire takes the lock of the state directory.
+func acquire(ctx context.Context, dir string) (*identity.Lock, error) {
+	for end := time.Now().Add(lockPatience); ; {
+		lock, err := identity.Acquire(dir)
+		if fault.CodeOf(err) != "E_STATE_LOCKED" || time.Now().After(end) {
+			return lock, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // ownAddresses are where the agent listens on the network: nowhere, the local

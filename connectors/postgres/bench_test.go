@@ -6,7 +6,9 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"syscall"
 	"testing"
+	"time"
 
 	"ropeway/connectors"
 	"ropeway/connectors/postgres"
@@ -41,6 +43,15 @@ func benchDatabase(b *testing.B) (database, int) {
 	return d, rows
 }
 
+// cpu is the processor time that this process has used.
+func cpu(b *testing.B) float64 {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano()).Seconds()
+}
+
 func report(b *testing.B, rows int) {
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 	b.ReportMetric(0, "ns/op")
@@ -71,7 +82,7 @@ func BenchmarkRead(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bytes := 0
+	bytes, before := 0, cpu(b)
 	b.ResetTimer()
 	for range b.N {
 		export(b, c, func(_ context.Context, p *page.Page) error {
@@ -81,6 +92,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	report(b, rows)
 	b.ReportMetric(float64(bytes)/float64(b.N)/float64(rows), "B/row")
+	b.ReportMetric((cpu(b)-before)/float64(b.N)/float64(rows)*1e6, "cpu-s/Mrows")
 }
 
 func BenchmarkReadPsqlCopy(b *testing.B) {
@@ -107,6 +119,7 @@ func benchmarkImport(b *testing.B, spec connectors.ImportSpec) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	used := 0.0
 	b.ResetTimer()
 	for range b.N {
 		b.StopTimer()
@@ -117,14 +130,17 @@ func benchmarkImport(b *testing.B, spec connectors.ImportSpec) {
 			return nil
 		})
 		load := request.Import{Type: postgres.Type(), Conn: c, Spec: spec, Step: "load"}
+		used -= cpu(b)
 		b.StartTimer()
 		for _, p := range pages {
 			if a, err := load.Run(b.Context(), p); err != nil || len(a.Failed) > 0 {
 				b.Fatal(a, err)
 			}
 		}
+		used += cpu(b)
 	}
 	report(b, rows)
+	b.ReportMetric(used/float64(b.N)/float64(rows)*1e6, "cpu-s/Mrows")
 }
 
 func BenchmarkImportPsqlCopy(b *testing.B) {

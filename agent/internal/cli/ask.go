@@ -6,6 +6,7 @@ import (
 
 	"ropeway/agent"
 	"ropeway/agent/internal/localapi"
+	"ropeway/protocol/fault"
 )
 
 // call is one function of localapi.Source.
@@ -25,8 +26,15 @@ func ask[T any](
 	}
 	defer client.Close()
 	answer, err := running(client, ctx)
-	if errors.Is(err, localapi.ErrNotRunning) {
-		return alone(ctx, cfg)
+	if !errors.Is(err, localapi.ErrNotRunning) {
+		return answer, err
+	}
+	answer, err = alone(ctx, cfg)
+	if fault.CodeOf(err) != "E_STATE_LOCKED" {
+		return answer, err
+	}
+	if late, lateErr := running(client, ctx); !errors.Is(lateErr, localapi.ErrNotRunning) {
+		return late, lateErr // an agent has started meanwhile
 	}
 	return answer, err
 }

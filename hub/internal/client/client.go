@@ -38,6 +38,11 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	dial := (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext
+	if onThisMachine(base) {
+		dial = patient(dial)
+		awaitFiles(c.CA, c.tokenFile())
+	}
 	token, err := c.token()
 	if err != nil {
 		return nil, err
@@ -50,7 +55,7 @@ func New(c Config) (*Client, error) {
 		Proxy:                 http.ProxyFromEnvironment,
 		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		ForceAttemptHTTP2:     true,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           dial,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: 90 * time.Second,
 		IdleConnTimeout:       30 * time.Second,

@@ -29,6 +29,14 @@ type Config struct {
 // maxTokenFile bounds a token file.
 const maxTokenFile = 16 << 10
 
+// tokenFile is the file the token is read from; "" when it is given.
+func (c Config) tokenFile() string {
+	if c.Token != "" {
+		return ""
+	}
+	return c.TokenFile
+}
+
 // token returns the bearer token; "" when there is none.
 func (c Config) token() (string, error) {
 	if c.Token != "" || c.TokenFile == "" {
