@@ -10,13 +10,14 @@ import (
 	"ropeway/protocol/fault"
 )
 
-// An ID names an object for good: a UUIDv7. Its text is 26 lower-case RFC 4648
-// base32 characters without padding, safe as a subject token and file name.
+// An ID names an object for good: a UUIDv7. Its text is 26 lower-case base32hex
+// characters (RFC 4648 §7) without padding: it sorts like the id, by time, and is
+// safe as a subject token and file name.
 type ID [16]byte
 
 const idLength = 26
 
-var idText = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+var idText = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // NewID draws a new id; ids of one process ascend.
 func NewID() ID { return ID(uuid.Must(uuid.NewV7())) }
