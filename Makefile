@@ -12,6 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 build: ## static binaries in bin/
+	@tests/run.sh deps
 	@mkdir -p bin
 	$(GOBUILD) -o bin/ ./hub/cmd/ropeway-hub ./hub/cmd/ropeway ./agent/cmd/ropeway-agent
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the checks: tests/run.sh all | system | lint. Installs what they need when it may.
+# Runs the checks: tests/run.sh all | system | lint | deps. Installs what they need when it may;
+# deps installs only what the build needs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 STATICCHECK=honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -18,8 +19,13 @@ need() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$2" >/dev/null
 }
 
-install_all() {
+build_deps() {
   need gcc gcc
+  need /usr/lib/"$(uname -m)"-linux-gnu/libc.a libc6-dev
+}
+
+install_all() {
+  build_deps
   need /usr/lib/postgresql/15/bin/postgres postgresql
   need fusermount3 fuse3
 }
@@ -34,6 +40,7 @@ lint() {
 
 case "${1:-all}" in
 lint) lint ;;
+deps) build_deps ;;
 system)
   install_all
   go test -race -timeout 25m ./tests/...
@@ -43,5 +50,5 @@ all)
   lint
   go test -race -timeout 25m ./...
   ;;
-*) echo "usage: tests/run.sh all|system|lint" >&2; exit 2 ;;
+*) echo "usage: tests/run.sh all|system|lint|deps" >&2; exit 2 ;;
 esac

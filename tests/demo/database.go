@@ -33,7 +33,7 @@ const badOrders = `total >= 100000000`
 func openPostgres(ctx context.Context, dir string) (*databases, error) {
 	pg, err := testenv.StartPostgres(ctx, dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("start PostgreSQL: %w (DEMO_DB=sqlite make demo needs no server)", err)
 	}
 	d := &databases{connector: "postgres", close: func() { pg.Stop(); os.RemoveAll(pg.Dir) }}
 	for i, name := range []string{"erp", "warehouse"} {

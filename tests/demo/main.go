@@ -29,6 +29,9 @@ func main() {
 }
 
 func run(args []string) error {
+	if os.Getenv("RW_INSTALL") == "" {
+		os.Setenv("RW_INSTALL", "1") // a demo brings what it shows
+	}
 	c, err := readSettings()
 	if err != nil {
 		return err
