@@ -6,6 +6,7 @@ package request
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"ropeway/connectors"
@@ -68,11 +69,12 @@ func (r Read) Run(ctx context.Context, send func(context.Context, *page.Page) er
 		defer close(finished)
 		s.run(ctx, cancel)
 	}()
+	end := sync.OnceFunc(func() { close(s.full); <-finished })
+	defer end() // also when the connector panics
 	p := newPager(ctx, r, s)
 	readEnd, err := r.Type.Read(ctx, r.Conn, r.Query, r.Cursor, connectors.NewWriter(p))
 	err = p.finish(readEnd, err)
-	close(s.full)
-	<-finished
+	end()
 	if s.err != nil {
 		err = s.err
 	}

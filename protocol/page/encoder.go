@@ -214,16 +214,27 @@ func (e *Encoder) Fields(r Record) {
 // Raw copies the decoder's current record as it is, with its origin and trace
 // key.
 func (e *Encoder) Raw(d *Decoder) error {
+	e.copyCells(d)
+	return e.end(d.Origin(""), d.Key())
+}
+
+// RawKeyed copies the decoder's current record as one that begins here: its origin
+// is its own place in this page, whatever it was there, and key its trace key.
+func (e *Encoder) RawKeyed(d *Decoder, key string) error {
+	e.copyCells(d)
+	return e.EndKeyed(key)
+}
+
+func (e *Encoder) copyCells(d *Decoder) {
 	e.Begin(d.shape)
 	if !d.refers {
 		e.buf = append(e.buf, d.cells...)
 		e.left -= len(d.values)
-		return e.end(d.Origin(""), d.Key())
+		return
 	}
 	for i := range d.values { // the numbers of names and shapes may differ here
 		e.Value(d.values[i])
 	}
-	return e.end(d.Origin(""), d.Key())
 }
 
 func (e *Encoder) fail(err error) {

@@ -58,6 +58,24 @@ func (b *Buffer) Execution(ctx context.Context, name string) (Execution, bool, e
 	return e, true, nil
 }
 
+// Executions lists the names of all executions that were begun and not ended.
+func (b *Buffer) Executions(ctx context.Context) ([]string, error) {
+	rows, err := b.readers().QueryContext(ctx, "SELECT name FROM executions ORDER BY at")
+	if err != nil {
+		return nil, explain(err)
+	}
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, explain(err)
+		}
+		names = append(names, name)
+	}
+	return names, explain(rows.Err())
+}
+
 // EndExecution forgets an execution; its pages stay until they are settled.
 func (b *Buffer) EndExecution(ctx context.Context, name string) error {
 	return b.commit(ctx, 0, func(t *tx) error {

@@ -3,6 +3,8 @@ package runner
 import (
 	"context"
 	"fmt"
+	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +32,7 @@ type execution struct {
 
 	mu    sync.Mutex
 	calls int
+	kept  bool // no call can cancel it
 	lease *time.Timer
 }
 
@@ -74,14 +77,42 @@ func (r *Runner) enter(s *step) (e *execution, joined bool, recorded *control.St
 // start runs the work of a new execution in a goroutine of its own.
 func (r *Runner) start(e *execution, w work) {
 	e.work = w
+	if k, ok := w.(interface{ unrepeatable() bool }); ok && k.unrepeatable() {
+		e.mu.Lock()
+		e.kept = true
+		e.mu.Unlock()
+	}
 	close(e.begun)
 	go func() {
-		done, err := w.run(e.ctx)
+		done, err := runSafely(e.ctx, w)
 		if cause := context.Cause(e.ctx); err != nil && cause != nil {
 			err = ended(cause, err)
 		}
 		r.leave(e, done, err)
 	}()
+}
+
+// runSafely turns a panic of a connector into a fault of its step.
+func runSafely(ctx context.Context, w work) (done *control.StepDone, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fault.Of("E_INTERNAL").WithSource("agent").
+				WithCause(fmt.Sprintf("a connector panicked (%T) at %s", r, panicAt()))
+		}
+	}()
+	return w.run(ctx)
+}
+
+// panicAt names the function that panicked, without what was in its hands.
+func panicAt() string {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(4, pcs)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") || !more {
+			return f.Function
+		}
+	}
 }
 
 // ended says why a cancelled execution ended.
@@ -115,6 +146,12 @@ func (r *Runner) leave(e *execution, done *control.StepDone, err error) {
 	r.work.Done()
 }
 
+func (e *execution) keeps() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.kept
+}
+
 // attach counts a call in.
 func (e *execution) attach() {
 	e.mu.Lock()
@@ -135,9 +172,13 @@ func (e *execution) detach() {
 	if e.calls > 0 || e.ended {
 		return
 	}
-	e.lease = time.AfterFunc(joinWait, func() {
+	wait := joinWait
+	if e.kept {
+		wait = spillWait
+	}
+	e.lease = time.AfterFunc(wait, func() {
 		e.cancel(fault.Of("E_CANCELLED").WithSource("agent").
-			WithCause(fmt.Sprintf("no session came back for it within %s", joinWait)))
+			WithCause(fmt.Sprintf("no session came back for it within %s", wait)))
 	})
 }
 
@@ -176,7 +217,9 @@ func (r *Runner) serve(ctx context.Context, e *execution, c uplink.Call) (*contr
 }
 
 // wait waits for ready, nil for not at all, or for the end of ctx. A step that
-// the hub has cancelled is cancelled here; one whose session was cut lives on.
+// the hub has cancelled is cancelled here; one whose session was cut lives on. So
+// does one that cannot be repeated: the hub cancels a call whose lease it has lost,
+// and joins the step with the next one. If its job is over, the next page says so.
 func (e *execution) wait(ctx context.Context, ready <-chan struct{}) error {
 	if ready != nil {
 		select {
@@ -189,7 +232,7 @@ func (e *execution) wait(ctx context.Context, ready <-chan struct{}) error {
 		return nil
 	}
 	cause := context.Cause(ctx)
-	if !uplink.IsCut(cause) {
+	if !uplink.IsCut(cause) && !e.keeps() {
 		e.cancel(fault.Of("E_CANCELLED").WithSource("agent").WithCause(cause))
 	}
 	return cause

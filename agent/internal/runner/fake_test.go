@@ -72,6 +72,8 @@ type system struct {
 	started  chan struct{} // told when an import has begun
 	fail     error         // of the next reads
 	hold     bool          // a read waits for its cancel
+	deleted  map[int]bool  // rows that are gone since
+	panics   bool
 }
 
 var shape = page.NewShape("id")
@@ -135,6 +137,15 @@ func (y *system) read(ctx context.Context, _ connectors.Conn, q connectors.Query
 		if err := ctx.Err(); err != nil {
 			return connectors.ReadEnd{}, context.Cause(ctx)
 		}
+		y.mu.Lock()
+		gone, panics := y.deleted[next], y.panics
+		y.mu.Unlock()
+		if panics {
+			panic("canary")
+		}
+		if gone {
+			continue
+		}
 		e := w.Record(shape)
 		e.Int64(int64(next))
 		var cursor func() []byte
@@ -181,7 +192,7 @@ type site struct {
 
 const allowAll = `rules: [{connector: numbers, target: "db:1", allow: [export, import]}]`
 
-func newSite(t *testing.T, dir, rules string, y *system, quota int64) *site {
+func newSite(t *testing.T, dir, rules string, y *system, quota int64, options ...runner.Option) *site {
 	t.Helper()
 	file := filepath.Join(dir, "policy.yaml")
 	must(t, os.WriteFile(file, []byte(rules), 0o600))
@@ -199,7 +210,7 @@ func newSite(t *testing.T, dir, rules string, y *system, quota int64) *site {
 			return map[string]string{"password": "of the site"}, nil
 		},
 		Policy: guard, Buffer: b, Limits: request.Limits{PageRecords: 10, Time: time.Hour},
-	})}
+	}, options...)}
 	t.Cleanup(s.stop)
 	return s
 }
@@ -226,11 +237,14 @@ type hub struct {
 	last     *page.Header
 	conflict bool
 	problems []string
+	strict   bool               // as the real ledger: an unkeyed read is resumed once only
+	queue    map[string][]int64 // what was published first under a name
+	order    []string           // of the accepted names
 }
 
 func newHub() *hub {
 	return &hub{tenant: page.NewID(), environment: page.NewID(), flow: page.NewID(), connection: page.NewID(),
-		chain: page.Chain{Job: page.NewID(), Step: "export"}, accepted: map[string]page.Hash{}}
+		chain: page.Chain{Job: page.NewID(), Step: "export"}, accepted: map[string]page.Hash{}, queue: map[string][]int64{}}
 }
 
 func (h *hub) resume(_ context.Context, r *control.Resume) (*control.Resumed, error) {
@@ -239,6 +253,9 @@ func (h *hub) resume(_ context.Context, r *control.Resume) (*control.Resumed, er
 	claim := control.ToClaim(r.GetClaim())
 	if claim.Less(h.claim) {
 		return nil, fault.Of("E_SUPERSEDED")
+	}
+	if h.strict && h.pages > 0 {
+		return nil, fault.Of("E_NOT_RESUMABLE")
 	}
 	h.claim, h.epoch = claim, page.Epoch(r.GetEpoch())
 	return &control.Resumed{Seq: h.pages, PrevHash: h.prev[:], Cursor: h.cursor, Pages: h.pages,
@@ -273,15 +290,54 @@ func (h *hub) take(p *page.Page, name string, hash page.Hash) {
 		h.problems = append(h.problems, err.Error())
 		return
 	}
+	var numbers []int64
 	for d.Next() {
 		v, _ := d.Record().Field("id")
-		h.numbers = append(h.numbers, v.Int())
+		numbers = append(numbers, v.Int())
 	}
+	h.numbers = append(h.numbers, numbers...)
+	h.publish(name, numbers)
+	h.order = append(h.order, name)
 	h.accepted[name], h.prev, h.cursor = hash, hash, append([]byte(nil), d.Cursor()...)
 	h.pages++
 	if p.Header.Last {
 		h.last = &p.Header
 	}
+}
+
+// publish puts a page on the queue; a name is taken once.
+func (h *hub) publish(name string, numbers []int64) {
+	if _, there := h.queue[name]; !there {
+		h.queue[name] = numbers
+	}
+}
+
+// dies publishes a page, and then the hub dies before it has recorded it.
+func (h *hub) dies(t *testing.T, p *page.Page) {
+	t.Helper()
+	d, err := p.Decode()
+	must(t, err)
+	var numbers []int64
+	for d.Next() {
+		v, _ := d.Record().Field("id")
+		numbers = append(numbers, v.Int())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.publish(p.Header.Name(), numbers)
+}
+
+// delivered counts what the accepted names stand for in the queue.
+func (h *hub) delivered() map[int64]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[int64]int{}
+	for _, name := range h.order {
+		for _, n := range h.queue[name] {
+			out[n]++
+		}
+	}
+	return out
 }
 
 // whole demands that the chain holds every number once and in order, and an end

@@ -26,14 +26,17 @@ type reading struct {
 // beginRead asks the hub where the chain is: what it accepted wins over what the
 // request says.
 func (r *Runner) beginRead(ctx context.Context, s *step, c uplink.Call) (work, error) {
-	epoch := page.NewEpoch()
+	epoch := r.epoch()
 	at, err := c.Resume(ctx, &control.Resume{Id: c.Step.GetId(), Name: s.name,
 		Claim: control.FromClaim(s.claim), Epoch: epoch[:]})
-	if err != nil {
-		return nil, err
-	}
 	if at.GetFault() != nil {
-		return nil, control.ToError(at.GetFault())
+		err = control.ToError(at.GetFault())
+	}
+	if err != nil {
+		if fault.CodeOf(err) == "E_NOT_RESUMABLE" {
+			r.giveUpNamed(ctx, s.name)
+		}
+		return nil, err
 	}
 	prev, ok := control.ToHash(at.GetPrevHash())
 	if !ok {
@@ -55,6 +58,9 @@ func (r *Runner) beginRead(ctx context.Context, s *step, c uplink.Call) (work, e
 	w.window = newWindow(w.spill.taken)
 	return w, nil
 }
+
+// unrepeatable reports whether what was read cannot be read again.
+func (w *reading) unrepeatable() bool { return w.spill != nil }
 
 func (w *reading) run(ctx context.Context) (*control.StepDone, error) {
 	if w.spill != nil {

@@ -34,8 +34,11 @@ type Config struct {
 }
 
 const (
-	// joinWait is how long an execution lives without a call that wants it.
-	joinWait = time.Minute
+	// joinWait is how long an execution lives without a call that wants it, and
+	// spillWait how long one does whose pages are in the buffer: it cannot be
+	// repeated, so it outlives a hub that is down or a tunnel that is cut for long.
+	joinWait  = time.Minute
+	spillWait = 24 * time.Hour
 	// idleClose is how long a connection stays open without a request.
 	idleClose = 5 * time.Minute
 	// recordedAnswers is how many answers are kept for a second call.
@@ -55,18 +58,46 @@ type Runner struct {
 	running  map[string]*execution // by the step's name
 	recorded *records
 	work     sync.WaitGroup
+
+	dead         sync.Once   // the executions of a former process are given up
+	processEpoch *page.Epoch // of a mutation run; nil = an epoch for each execution
+}
+
+// Option changes what only tests may change.
+type Option func(*Runner)
+
+// MutationProcessEpoch draws one epoch for all executions of this runner. It exists
+// so that the tests of agents that take turns can be seen to fail: pages of two
+// executions get the same name.
+func MutationProcessEpoch() Option {
+	return func(r *Runner) {
+		e := page.NewEpoch()
+		r.processEpoch = &e
+	}
+}
+
+// epoch is that of a new execution of a read (DELIVERY §2.1).
+func (r *Runner) epoch() page.Epoch {
+	if r.processEpoch != nil {
+		return *r.processEpoch
+	}
+	return page.NewEpoch()
 }
 
 // New makes a runner that does nothing yet.
-func New(c Config) *Runner {
+func New(c Config, options ...Option) *Runner {
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Runner{config: c, conns: newPool(c.Log), running: map[string]*execution{},
+	r := &Runner{config: c, conns: newPool(c.Log), running: map[string]*execution{},
 		recorded: newRecords(recordedAnswers)}
+	for _, o := range options {
+		o(r)
+	}
+	return r
 }
 
 // Running is the number of executions under way.
@@ -108,6 +139,7 @@ func (r *Runner) Run(ctx context.Context, c uplink.Call) *control.StepDone {
 }
 
 func (r *Runner) run(ctx context.Context, c uplink.Call) (*control.StepDone, error) {
+	r.dead.Do(r.giveUpDead)
 	s, err := r.parse(c.Step)
 	if err != nil {
 		return nil, err

@@ -54,6 +54,34 @@ func (r *Runner) beginSpill(ctx context.Context, s *step, epoch page.Epoch, acce
 	return sp, r.config.Buffer.BeginExecution(ctx, sp.mark)
 }
 
+// giveUpDead forgets the executions that a former process left: they can neither
+// go on nor be asked for again if their job was ended meanwhile, and their unacked
+// pages would fill the buffer for ever. It runs before the first step.
+func (r *Runner) giveUpDead() {
+	if r.config.Buffer == nil {
+		return
+	}
+	ctx := context.Background()
+	names, err := r.config.Buffer.Executions(ctx)
+	if err != nil {
+		r.config.Log.Error("executions of a former process not found", "error", err)
+	}
+	for _, name := range names {
+		r.giveUpNamed(ctx, name)
+	}
+}
+
+// giveUpNamed forgets an execution that is not under way, if it is recorded.
+func (r *Runner) giveUpNamed(ctx context.Context, name string) {
+	e, left, err := r.config.Buffer.Execution(ctx, name)
+	if err == nil && left {
+		err = (&spill{buffer: r.config.Buffer, log: r.config.Log.Warn}).giveUp(ctx, e)
+	}
+	if err != nil {
+		r.config.Log.Error("pages of an interrupted read are left in the buffer", "step", name, "error", err)
+	}
+}
+
 // giveUp forgets an execution with the pages that the hub did not take.
 func (s *spill) giveUp(ctx context.Context, e buffer.Execution) error {
 	n, err := s.buffer.Purge(ctx, buffer.Selection{Execution: &e})

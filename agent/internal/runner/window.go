@@ -80,8 +80,12 @@ func (w *window) when(ctx context.Context, ok func() bool) error {
 }
 
 // ack takes in what the hub says of a page. Acks of an older stream count as
-// well: the hub speaks of the page, not of the stream.
+// well: the hub speaks of the page, not of the stream. A hub that gave up the call
+// in the middle of a page says nothing about it: the page stays for the next call.
 func (w *window) ack(a control.Ack) {
+	if a.Status == control.Refused && a.Fault != nil && a.Fault.Code == "E_TUNNEL_CUT" {
+		return
+	}
 	w.mu.Lock()
 	i := slices.IndexFunc(w.pages, func(p *page.Page) bool { return p.Header.Seq == a.Seq })
 	if i < 0 || w.failed != nil {

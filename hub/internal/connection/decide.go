@@ -128,8 +128,13 @@ func probed(
 	if old.State == model.Online || byHand(old) {
 		return old, false // decided by others meanwhile
 	}
-	if f == nil {
-		return online(old, now), true
+	if f == nil || !concerns(f) {
+		// It answers, or the fault is not the connection's (a policy, a setting): work
+		// will meet that and say so where people look for it. Offline it would hide
+		// behind a cause that is gone.
+		next := online(old, now)
+		next.AuthTries, next.AuthSince, next.Secret = kept(old, f)
+		return next, true
 	}
 	state := old
 	if f.Class == fault.RateLimit {
@@ -140,16 +145,22 @@ func probed(
 	if f.Class == fault.Auth && causeOf(f) == model.CauseAuth {
 		state = rejected(state, facts, now)
 	}
-	if concerns(f) {
-		if causeOf(f) != old.Cause || old.State != model.Offline {
-			state.Since = now
-		}
-		state.State, state.Cause = model.Offline, causeOf(f)
+	if causeOf(f) != old.Cause || old.State != model.Offline {
+		state.Since = now
 	}
+	state.State, state.Cause = model.Offline, causeOf(f)
 	state.Fault = f
 	state.Probes++
 	state.NextProbe = at(later(now.Add(backoff(state.Probes)), earliest(state, now)))
 	return state, true
+}
+
+// kept are the counted logins: only a probe that logged in clears them.
+func kept(old model.ConnectionState, f *fault.Error) (tries int, since *time.Time, secret uint64) {
+	if f == nil {
+		return 0, nil, 0
+	}
+	return old.AuthTries, old.AuthSince, old.Secret
 }
 
 func online(old model.ConnectionState, now time.Time) model.ConnectionState {

@@ -281,6 +281,30 @@ func TestSemantics_3_7_AgentIsBack(t *testing.T) {
 	})
 }
 
+// TestSemantics_3_7_AProbeThatIsRefusedElsewhere: an agent that is back, whose policy
+// forbids even a ping, is not offline; work over it says what is wrong.
+func TestSemantics_3_7_AProbeThatIsRefusedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		m := b.run()
+		b.report(m, fault.Of("E_AGENT_OFFLINE"))
+		b.says(fault.Of("E_POLICY_DENIED"))
+		m.AgentChanged(b.facts.Group)
+		b.after(time.Second)
+		b.expect(model.Online, "")
+		for range 3 { // and never a way around the lock-out
+			b.report(m, fault.Of("E_AUTH_REJECTED"))
+			b.after(time.Minute)
+		}
+		if st := b.expect(model.Offline, model.CauseAuth); st.AuthTries != 3 {
+			t.Errorf("%d tries are counted", st.AuthTries)
+		}
+		if n := len(b.after(20 * time.Minute)); n != 0 {
+			t.Errorf("%d probes within the lock-out", n)
+		}
+	})
+}
+
 func TestSemantics_3_7_NeverLocksAnAccount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

@@ -26,6 +26,10 @@ type endpoint struct {
 	group      page.ID // zero: runs in the hub
 	credential *model.Object
 	custody    model.Custody
+
+	secretRead bool // the next two hold it
+	fields     map[string]string
+	version    uint64
 }
 
 // object finds a connection by its name.
@@ -85,9 +89,22 @@ func (e *Engine) findCredential(ctx context.Context, ep *endpoint) error {
 	return nil
 }
 
-// secret fetches the fields of the endpoint's credential and their version; a
-// connection without one has none.
+// secret fetches the fields of the endpoint's credential and their version, once
+// for an endpoint, which lives as long as one request; a connection without one
+// has none.
 func (e *Engine) secret(ctx context.Context, ep *endpoint) (map[string]string, uint64, error) {
+	if ep.credential == nil || ep.custody == model.CustodySite || ep.secretRead {
+		return ep.fields, ep.version, nil
+	}
+	fields, version, err := e.freshSecret(ctx, ep)
+	if err == nil {
+		ep.secretRead, ep.fields, ep.version = true, fields, version
+	}
+	return fields, version, err
+}
+
+// freshSecret asks the secret engine, for connections that log in again later.
+func (e *Engine) freshSecret(ctx context.Context, ep *endpoint) (map[string]string, uint64, error) {
 	if ep.credential == nil || ep.custody == model.CustodySite {
 		return nil, 0, nil
 	}
@@ -102,7 +119,7 @@ func (e *Engine) env(ep *endpoint) connectors.Env {
 		Dial: rules.Dial, Path: rules.Path, Clock: e.Clock,
 		Log: e.Log.With("connection", ep.object.Name),
 		Secret: func(ctx context.Context) (map[string]string, error) {
-			fields, _, err := e.secret(ctx, ep)
+			fields, _, err := e.freshSecret(ctx, ep)
 			return fields, err
 		},
 	}

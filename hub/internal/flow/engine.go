@@ -34,6 +34,8 @@ type Secrets interface {
 	DataKey(ctx context.Context, tenant page.ID) (*page.Key, error)
 	// KeyByID is the key that sealed something before.
 	KeyByID(ctx context.Context, tenant page.ID, id string) (*page.Key, error)
+	// MAC is a keyed hash that nobody can guess who has the database only.
+	MAC(ctx context.Context, tenant page.ID, purpose string, data []byte) (page.Hash, error)
 }
 
 // Connections knows which connections are online.
@@ -62,15 +64,25 @@ type Config struct {
 // its store and its queue.
 type Engine struct {
 	Config
-	plans *plans
-	lanes *lanes
-	open  *pool
-	watch *watchers
+	plans  *plans
+	lanes  *lanes
+	open   *pool
+	watch  *watchers
+	inHand *inHand
+	memory *workMemory
+	logins *logins
+
+	// crashAt is set by tests only: an error of it ends the work at a named point
+	// as if the process had died there.
+	crashAt func(point, message string) error
 }
 
 // New returns an engine; Run makes it work.
 func New(c Config) *Engine {
-	return &Engine{Config: c, plans: newPlans(), lanes: newLanes(), open: newPool(), watch: newWatchers()}
+	return &Engine{
+		Config: c, plans: newPlans(), lanes: newLanes(), open: newPool(), watch: newWatchers(),
+		inHand: newInHand(), memory: newWorkMemory(maxWorkMemory), logins: newLogins(c.Clock),
+	}
 }
 
 // Run serves the queue until ctx ends and everything it started has stopped.
@@ -82,6 +94,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	group.Go(func() error { e.dispatch(ctx); return nil })
 	group.Go(func() error { e.sweep(ctx); return nil })
 	group.Go(func() error { e.open.expire(ctx); return nil })
+	group.Go(func() error { e.clean(ctx); return nil })
 	err := group.Wait()
 	e.lanes.wait()
 	return err

@@ -132,6 +132,7 @@ func (r *rig) drained(connection string) {
 }
 
 func TestDelivery_8_IntermittentFaultIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 10
 	r.memory.fail = func(call int) error {
@@ -149,6 +150,7 @@ func TestDelivery_8_IntermittentFaultIsTriedAgain(t *testing.T) {
 }
 
 func TestDelivery_8_SchemaDriftPausesTheJobAndItGoesOn(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 10
 	drift := fault.Of("E_TABLE_MISSING")
@@ -171,6 +173,7 @@ func TestDelivery_8_SchemaDriftPausesTheJobAndItGoesOn(t *testing.T) {
 }
 
 func TestDelivery_8_AuthTakesTheConnectionOffline(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 10
 	r.memory.fail = func(call int) error {

@@ -58,8 +58,9 @@ func (e *Engine) Probe(ctx context.Context, s store.Scope, id page.ID) error {
 		if err != nil {
 			return err
 		}
-		defer release()
-		return ep.typ.Ping(ctx, conn)
+		err = ep.typ.Ping(ctx, conn)
+		release(err)
+		return err
 	}
 	step, err := e.runStep(ctx, s, ep, control.KindPing)
 	if err != nil {

@@ -56,11 +56,14 @@ func (w *work) pure(ctx context.Context, i, from int, h *page.Header, payload []
 // park seals a record that could not be processed.
 func (w *work) park(r transform.Parked) (store.NewParked, error) {
 	row := store.NewParked{
-		ID: page.NewID(), Step: r.Step, Page: w.Name, Index: r.Index, Origin: r.Origin,
+		ID: page.NewID(), Step: r.Step, Page: w.inPage, Index: r.Index, Origin: r.Origin,
 		Class: r.Fault.Class, Code: r.Fault.Code, Fingerprint: fingerprint(r.Step, r.Fault),
 	}
 	if r.Key != "" {
-		row.TraceHash = w.traceHash(r.Key)
+		var err error
+		if row.TraceHash, err = w.trace(r.Key); err != nil {
+			return row, err
+		}
 	}
 	detail, err := json.Marshal(parkedDetail{Key: r.Key, Fault: r.Fault})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,19 +19,19 @@ import (
 type lanes struct {
 	mu      sync.Mutex
 	running map[page.ID]*serving // by lending connection
+	back    map[page.ID]struct{} // agent groups that have an agent again
 	group   sync.WaitGroup
 	poke    chan struct{} // asks dispatch for a scan
 }
 
 type serving struct {
-	cancel  context.CancelFunc
-	group   page.ID // agent group it needs; zero = runs in the hub
-	version uint64  // of the lending connection
-	lane    queue.Lane
+	unwanted context.CancelFunc // ends fetching; what is in hand goes on
+	group    page.ID            // agent group it needs; zero = runs in the hub
+	lane     queue.Lane
 }
 
 func newLanes() *lanes {
-	return &lanes{running: map[page.ID]*serving{}, poke: make(chan struct{}, 1)}
+	return &lanes{running: map[page.ID]*serving{}, back: map[page.ID]struct{}{}, poke: make(chan struct{}, 1)}
 }
 
 func (l *lanes) wait() { l.group.Wait() }
@@ -43,13 +44,48 @@ func (l *lanes) scanSoon() {
 	}
 }
 
-// stop ends the serving of a lane; what is in flight is given back.
-func (l *lanes) stop(connection page.ID) {
+// stop ends the serving of the lanes that unwanted names. What is in hand goes on:
+// nothing is cancelled or done again because a level or an agent changed. Another
+// serving may begin at once.
+func (l *lanes) stop(unwanted func(*serving) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s := l.running[connection]; s != nil {
-		s.cancel()
+	for id, s := range l.running {
+		if unwanted(s) {
+			s.unwanted()
+			delete(l.running, id)
+		}
 	}
+}
+
+// begin notes a serving unless the lane has one.
+func (l *lanes) begin(s *serving) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running[s.lane.Connection] != nil {
+		return false
+	}
+	l.running[s.lane.Connection] = s
+	l.group.Add(1)
+	return true
+}
+
+func (l *lanes) end(s *serving) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.running[s.lane.Connection] == s {
+		delete(l.running, s.lane.Connection)
+	}
+	l.group.Done()
+}
+
+// takeBack returns the groups that have an agent again since the last time.
+func (l *lanes) takeBack() map[page.ID]struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	back := l.back
+	l.back = map[page.ID]struct{}{}
+	return back
 }
 
 // dispatch starts a serving loop for every connection that has work and may run
@@ -75,6 +111,9 @@ func (e *Engine) dispatch(ctx context.Context) {
 		case <-tick.C:
 			e.scan(ctx)
 		case <-e.lanes.poke:
+			for group := range e.lanes.takeBack() {
+				e.marksFor(ctx, group)
+			}
 			e.scan(ctx)
 		}
 	}
@@ -109,7 +148,7 @@ func (e *Engine) serve(ctx context.Context, s store.Scope, connection page.ID) {
 	}
 	if !group.IsZero() && !e.Gateway.Online(group) {
 		f := fault.Of("E_AGENT_OFFLINE").WithCause("no agent of the group has a tunnel to this hub")
-		if err := e.Connections.Report(ctx, s, object.ID, f); err != nil {
+		if err := e.report(ctx, s, object.ID, f); err != nil {
 			e.Log.Warn("state of connection not recorded", "connection", object.Name, "error", err)
 		}
 		return
@@ -117,29 +156,35 @@ func (e *Engine) serve(ctx context.Context, s store.Scope, connection page.ID) {
 	if state, err := e.Connections.State(ctx, s, object.ID); err != nil || state.State != model.Online {
 		return
 	}
-	e.lanes.mu.Lock()
-	defer e.lanes.mu.Unlock()
-	if e.lanes.running[lane.Connection] != nil {
+	wanted, unwanted := context.WithCancel(ctx)
+	mine := &serving{unwanted: unwanted, group: group, lane: lane}
+	if !e.lanes.begin(mine) {
+		unwanted()
 		return
 	}
-	loop, cancel := context.WithCancel(ctx)
-	mine := &serving{cancel: cancel, group: group, version: object.Version, lane: lane}
-	e.lanes.running[lane.Connection] = mine
-	e.lanes.group.Add(1)
-	go func() {
-		defer e.lanes.group.Done()
-		defer cancel()
-		err := e.Queue.Serve(loop, lane, e.handle)
-		e.lanes.mu.Lock()
-		delete(e.lanes.running, lane.Connection)
-		e.lanes.mu.Unlock()
-		switch {
-		case errors.Is(err, queue.ErrChanging):
-			e.lanes.scanSoon() // with its new borrowers
-		case err != nil && ctx.Err() == nil:
-			e.Log.Warn("lane ended", "connection", object.Name, "error", err)
-		}
-	}()
+	if !group.IsZero() && !e.Gateway.Online(group) {
+		unwanted() // it left in between, and nobody could stop this one
+	}
+	go e.serveLane(ctx, wanted, mine, object.Name)
+}
+
+// serveLane serves a lane until nothing comes, or it is not wanted here any more.
+func (e *Engine) serveLane(ctx, wanted context.Context, s *serving, name string) {
+	defer s.unwanted()
+	begun := time.Now()
+	err := e.Queue.ServeWhile(ctx, wanted, s.lane, func(ctx context.Context, d *queue.Delivery) {
+		e.handle(ctx, d, s.lane.Connection)
+	})
+	e.lanes.end(s)
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, queue.ErrChanging):
+		e.lanes.scanSoon() // with its new borrowers
+	case err != nil:
+		e.Log.Warn("lane ended", "connection", name, "error", err)
+	case time.Since(begun) > time.Second, wanted.Err() != nil:
+		e.lanes.scanSoon() // what came in its last moment would wait for the next scan
+	}
 }
 
 // lane finds the lending connection behind a connection, and who borrows from it.
@@ -187,33 +232,48 @@ func (e *Engine) borrowers(ctx context.Context, s store.Scope, lender string) ([
 // AgentsChanged is called when a group gained or lost a session: its lanes start
 // or stop, and probes of its connections run at once.
 func (e *Engine) AgentsChanged(ctx context.Context, group page.ID) {
-	if e.Gateway.Online(group) {
-		e.Connections.AgentChanged(group)
-		e.lanes.scanSoon()
+	if !e.Gateway.Online(group) {
+		e.lanes.stop(func(s *serving) bool { return s.group == group })
 		return
 	}
 	e.lanes.mu.Lock()
-	defer e.lanes.mu.Unlock()
-	for _, s := range e.lanes.running {
-		if s.group == group {
-			s.cancel()
-		}
-	}
+	e.lanes.back[group] = struct{}{}
+	e.lanes.mu.Unlock()
+	e.Connections.AgentChanged(group)
+	e.lanes.scanSoon()
 }
 
-// ConnectionChanged applies a changed connection: its level at once, everything
-// else with the next serving of its lane.
+// ConnectionChanged applies a changed connection: its level at once, settings with
+// the next request. Only another lender, other borrowers or another group need the
+// lane to be served anew.
 func (e *Engine) ConnectionChanged(ctx context.Context, s store.Scope, id page.ID) error {
-	_, lane, _, err := e.lane(ctx, s, id)
+	_, lane, group, err := e.lane(ctx, s, id)
 	if err != nil {
 		return err
 	}
 	if err := e.Queue.SetLevel(ctx, lane); err != nil {
 		return err
 	}
-	e.lanes.stop(lane.Connection)
+	e.lanes.stop(func(s *serving) bool {
+		switch {
+		case s.lane.Connection == lane.Connection:
+			return s.group != group || !sameIDs(s.lane.Borrowers, lane.Borrowers)
+		case s.lane.Connection == id:
+			return true // it borrows now
+		}
+		return slices.Contains(s.lane.Borrowers, id) // it borrowed there
+	})
 	e.lanes.scanSoon()
 	return nil
+}
+
+func sameIDs(a, b []page.ID) bool {
+	for _, id := range a {
+		if !slices.Contains(b, id) {
+			return false
+		}
+	}
+	return len(a) == len(b)
 }
 
 // StateChanged follows a connection that went offline or online: its lane pauses
@@ -222,27 +282,31 @@ func (e *Engine) StateChanged(ctx context.Context, s store.Scope, state model.Co
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reactTimeout)
 	defer cancel()
 	object, lane, _, err := e.lane(ctx, s, state.Connection)
+	if fault.CodeOf(err) == "E_NOT_FOUND" {
+		return nil // deleted meanwhile, or what it refers to: nothing can run over it
+	}
 	if err != nil {
 		return err
 	}
+	if state, err = e.Connections.State(ctx, s, state.Connection); err != nil {
+		return err // and not what it was when the caller looked
+	}
 	own := object.ID == state.Connection // a borrower's state does not stop its lender
 	if state.State != model.Online {
+		var notPaused error
 		if own {
 			lane.Paused = true
-			if err := e.Queue.Pause(ctx, lane); err != nil {
-				e.Log.Warn("lane not paused", "connection", object.Name, "error", err)
-			}
+			notPaused = e.Queue.Pause(ctx, lane)
 		}
-		jobs, err := e.Store.PauseConnection(ctx, s, state.Connection, state.Fault, e.Clock())
+		jobs, err := e.Store.PauseConnection(ctx, s, state.Connection, e.Clock())
 		e.watch.changed(jobs...)
-		return err
+		return errors.Join(notPaused, err) // it is followed again until it succeeds
 	}
+	var notResumed error
 	if own {
-		if err := e.Queue.Resume(ctx, lane); err != nil {
-			e.Log.Warn("lane not resumed", "connection", object.Name, "error", err)
-		}
+		notResumed = e.Queue.Resume(ctx, lane)
 	}
-	return e.resumeJobs(ctx, s, state.Connection)
+	return errors.Join(notResumed, e.resumeJobs(ctx, s, state.Connection))
 }
 
 // resumeJobs lets the jobs go on that waited for a connection.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -20,10 +21,20 @@ import (
 // use the answer of an earlier execution, run the pure steps, publish, and
 // record it all in one receipt.
 func (e *Engine) page(ctx context.Context, w *work) error {
+	sealed, err := page.PeekHeader(w.Body)
+	if err != nil {
+		return err
+	}
+	give, err := e.memory.take(ctx, w.Connection, weight(&sealed, len(w.Body)))
+	if err != nil {
+		return err
+	}
+	defer give()
 	p, _, err := page.OpenPage(w.Body, e.keys(ctx, w.scope.Tenant))
 	if err != nil {
 		return err
 	}
+	w.inPage = w.Name
 	if p.Header.Name() != w.Name {
 		return fault.Of("E_CHECKSUM").WithCause("the page under this name is another one")
 	}
@@ -35,18 +46,25 @@ func (e *Engine) page(ctx context.Context, w *work) error {
 	if err != nil {
 		return err
 	}
-	answer := connectors.Answer{}
-	if in.records > 0 {
+	answer, out := connectors.Answer{}, in.made
+	if in.records > 0 && !in.through {
 		if answer, err = e.answer(ctx, w, in, p); err != nil {
 			return err
 		}
 	}
-	out, err := w.leave(ctx, in, answer, &p.Header)
-	if err != nil {
+	if !in.through {
+		if out, err = w.leave(ctx, in, answer, &p.Header); err != nil {
+			return err
+		}
+	}
+	if err := e.at("answered", w); err != nil {
 		return err
 	}
 	names, bytes, err := e.finish(ctx, w, in.hop, &p.Header, &out)
 	if err != nil {
+		return err
+	}
+	if err := e.at("published", w); err != nil {
 		return err
 	}
 	settled, err := e.Store.Settle(ctx, store.Receipt{
@@ -54,21 +72,30 @@ func (e *Engine) page(ctx context.Context, w *work) error {
 		Counts: out.counts, Outcomes: out.outcomes, Published: names, PublishedBytes: bytes,
 		ConsumedBytes: uint64(p.Header.PayloadSize), Parked: out.parked,
 		ResultHash: hashOf(answer), Now: e.Clock(),
+		Tried: w.tried, Stop: w.stop(in.hop, answer),
 	})
 	if err != nil {
 		return err
 	}
-	if err := e.moved(ctx, w, p.Header.Chain, settled.Progress); err != nil {
-		return err
+	e.moved(ctx, w, p.Header.Chain, settled.Progress)
+	if len(answer.Failed) > 0 {
+		e.watch.changed(w.Job) // it may have stopped
 	}
-	return e.stopOnError(ctx, w, in.hop, answer)
+	if settled.Settled {
+		e.settledTo(ctx, w, &p.Header, settled.SettledTo)
+	}
+	if out.outcomes.Delivered > 0 && !settled.Over {
+		e.resolveOlder(ctx, w, out.payload)
+	}
+	return e.at("settled", w)
 }
 
 // entered is a page in front of the import that heads hop.
 type entered struct {
 	made
-	hop int
-	own *page.Header // header that describes payload
+	hop     int
+	own     *page.Header // header that describes payload
+	through bool         // no import is behind: what is left is delivered
 }
 
 // enter finds the import of a page. A retried record may enter at a pure step:
@@ -85,11 +112,11 @@ func (w *work) enter(ctx context.Context, h *page.Header, payload []byte) (enter
 	if err != nil {
 		return entered{}, err
 	}
-	if i+1 >= len(w.plan.hops) {
-		return entered{}, fmt.Errorf("step %s has no import behind it", w.Step)
-	}
 	own := *h
 	own.Records = uint32(m.records)
+	if i+1 == len(w.plan.hops) {
+		return entered{hop: i, own: &own, made: m, through: true}, nil
+	}
 	return entered{hop: i + 1, own: &own, made: m}, nil
 }
 
@@ -98,19 +125,23 @@ func (w *work) enter(ctx context.Context, h *page.Header, payload []byte) (enter
 func (e *Engine) answer(ctx context.Context, w *work, in entered, p *page.Page) (connectors.Answer, error) {
 	var answer connectors.Answer
 	if w.state.Answer != nil {
-		raw, err := page.OpenBytes(w.state.Answer, answerAAD(w.Name), e.keys(ctx, w.scope.Tenant))
-		if err != nil {
-			return answer, err
-		}
-		return answer, json.Unmarshal(raw, &answer)
+		return e.openAnswer(ctx, w, w.state.Answer)
 	}
 	ep, err := e.endpoint(ctx, w.scope, w.plan.hops[in.hop].Connection)
 	if err != nil {
 		return answer, err
 	}
+	loggedIn, err := e.logIn(ctx, w, ep)
+	if err != nil {
+		return answer, err
+	}
 	answer, err = e.execute(ctx, w, in, ep, p)
+	loggedIn(err)
+	if err := e.at("executed", w); err != nil {
+		return answer, err
+	}
 	if f := fault.From(err); f != nil {
-		if !f.Class.Parks() && !(f.Class == fault.Intermittent && !network(f) && w.Attempt >= maxAttempts) {
+		if !parksPage(f, w.Attempt) {
 			return answer, err
 		}
 		answer = connectors.Answer{}
@@ -129,7 +160,20 @@ func (e *Engine) answer(ctx context.Context, w *work, in entered, p *page.Page) 
 		return answer, fmt.Errorf("encode answer: %w", err)
 	}
 	sealed := page.SealBytes(w.key, raw, answerAAD(w.Name))
-	return answer, e.Store.StoreAnswer(ctx, w.scope, w.Name, w.Claim, sealed, e.Clock())
+	stands, err := e.Store.StoreAnswer(ctx, w.scope, w.Name, w.Claim, sealed, e.Clock())
+	if err != nil || bytes.Equal(stands, sealed) {
+		return answer, err
+	}
+	// Another execution has answered before, and may have published what follows.
+	return e.openAnswer(ctx, w, stands)
+}
+
+func (e *Engine) openAnswer(ctx context.Context, w *work, sealed []byte) (answer connectors.Answer, err error) {
+	raw, err := page.OpenBytes(sealed, answerAAD(w.Name), e.keys(ctx, w.scope.Tenant))
+	if err == nil {
+		err = json.Unmarshal(raw, &answer)
+	}
+	return answer, err
 }
 
 // checkAnswer refuses an answer that does not account for every record once.
@@ -155,16 +199,17 @@ func (e *Engine) execute(
 	head := w.plan.hops[in.hop]
 	spec := importSpec(head.Import)
 	if ep.group.IsZero() {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
 		conn, release, err := e.open.take(ctx, e, ep)
 		if err != nil {
 			return connectors.Answer{}, err
 		}
-		defer release()
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-		defer cancel()
-		return ep.typ.Import(ctx, conn, spec, connectors.Batch{
+		answer, err := ep.typ.Import(ctx, conn, spec, connectors.Batch{
 			Page: w.Name, Step: head.Head, Payload: in.payload, Records: in.records, Created: p.Header.Created,
 		})
+		release(err)
+		return answer, err
 	}
 	step, err := e.runStep(ctx, w.scope, ep, control.KindImport)
 	if err != nil {
@@ -266,22 +311,18 @@ func (w *work) parkCurrent(d *page.Decoder, index uint32, step string, f *fault.
 		return store.NewParked{}, err
 	}
 	return w.park(transform.Parked{
-		Index: index, Origin: d.Origin(page.Root(w.Name)), Key: d.Key(), Step: step, Record: raw, Fault: f,
+		Index: index, Origin: d.Origin(page.Root(w.inPage)), Key: d.Key(), Step: step, Record: raw, Fault: f,
 	})
 }
 
-// stopOnError pauses the job behind a page with failures when the step says
-// `onError: stop`.
-func (e *Engine) stopOnError(ctx context.Context, w *work, i int, a connectors.Answer) error {
+// stop is why the job pauses with the receipt of a page with failures, when the
+// step says `onError: stop`.
+func (w *work) stop(i int, a connectors.Answer) *fault.Error {
 	if len(a.Failed) == 0 || w.plan.hops[i].Import.OnError != "stop" {
 		return nil
 	}
-	first := a.Failed[0].Fault
-	cause := fault.New(fault.Internal, "E_STOPPED", "the job stopped at its first parked record, as the step asks").
-		WithCause(first.Error()).WithFix("Fix and retry the parked record, then resume the flow")
-	err := e.Store.PauseJob(ctx, w.scope, w.Job, store.Pause{Cause: cause}, e.Clock())
-	e.watch.changed(w.Job)
-	return err
+	return fault.New(fault.Internal, "E_STOPPED", "the job stopped at its first parked record, as the step asks").
+		WithCause(a.Failed[0].Fault.Error()).WithFix("Fix and retry the parked record, then resume the flow")
 }
 
 func hashOf(a connectors.Answer) page.Hash {

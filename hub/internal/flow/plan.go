@@ -23,6 +23,8 @@ type plan struct {
 	version uint64
 	spec    *model.Flow
 	hops    []hop
+
+	traceKey []string // fields that trace a record of the export
 }
 
 // hop is a head and the pure steps behind it. programs[i] starts at Pure[i]; a
@@ -45,6 +47,11 @@ func compile(s store.Scope, flow page.ID, name string, version uint64, spec *mod
 			compiled.programs = append(compiled.programs, program)
 		}
 		p.hops = append(p.hops, compiled)
+	}
+	if x := p.hops[0].Export; x != nil {
+		if p.traceKey = x.TraceKey; len(p.traceKey) == 0 {
+			p.traceKey = x.Key
+		}
 	}
 	return p, nil
 }

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"context"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -16,7 +15,7 @@ import (
 
 // Reactions to errors (DELIVERY §8).
 const (
-	maxAttempts = 5                      // of an intermittent fault
+	maxAttempts = 5                      // further tries after an intermittent fault
 	notYetDelay = 2 * time.Second        // a page whose root is not accepted yet
 	nakDelay    = 500 * time.Millisecond // work that another delivery shall take up
 	heldDelay   = 5 * time.Second        // a page of a paused job
@@ -60,8 +59,12 @@ func (e *Engine) notAFault(ctx context.Context, w *work, err error) *error {
 		out = w.Ack(ctx)
 	case errors.Is(err, errNotYet):
 		out = w.Later(ctx, notYetDelay, w.Attempt)
-	case errors.Is(err, errHeld):
+	case errors.Is(err, errHeld), errors.Is(err, errInHand):
 		out = w.Later(ctx, jitter(heldDelay), w.Attempt)
+	case errors.Is(err, errOffline) && w.own:
+		out = w.Nak(nakDelay) // its lane is paused, or will be in a moment
+	case errors.Is(err, errOffline):
+		out = w.Later(ctx, jitter(heldDelay), w.Attempt) // the slot is the lender's
 	default:
 		return nil
 	}
@@ -70,15 +73,17 @@ func (e *Engine) notAFault(ctx context.Context, w *work, err error) *error {
 
 func (e *Engine) reactTo(ctx context.Context, w *work, f *fault.Error) error {
 	switch {
-	case f.Code == "E_TUNNEL_CUT" || f.Code == "E_SUPERSEDED" || f.Code == "E_STOPPING":
+	case f.Code == "E_SUPERSEDED":
+		return w.Nak(again(w.Claim.Delivery))
+	case cutOff(f):
 		return w.Nak(nakDelay)
 	case f.Code == "E_NOT_RESUMABLE" || f.Code == "E_SPILL":
 		return e.fail(ctx, w, f)
 	}
 	switch f.Class {
 	case fault.Intermittent:
-		if w.Attempt < maxAttempts {
-			return w.Later(ctx, backoff(w.Attempt), w.Attempt+1)
+		if n := tries(w.Attempt); n < maxAttempts {
+			return w.Later(ctx, backoff(n), w.Attempt+1)
 		}
 		return e.offline(ctx, w, f)
 	case fault.Auth, fault.Connection, fault.RateLimit:
@@ -90,7 +95,7 @@ func (e *Engine) reactTo(ctx context.Context, w *work, f *fault.Error) error {
 // offline reports the fault to the connection and gives the message back; it is
 // fetched again when the connection is online.
 func (e *Engine) offline(ctx context.Context, w *work, f *fault.Error) error {
-	if err := e.Connections.Report(ctx, w.scope, w.Connection, f); err != nil {
+	if err := e.report(ctx, w.scope, w.Connection, f); err != nil {
 		return err
 	}
 	if w.Attempt > 0 {
@@ -101,24 +106,97 @@ func (e *Engine) offline(ctx context.Context, w *work, f *fault.Error) error {
 
 // pause stops the job where it is. One of its pages tries again later.
 func (e *Engine) pause(ctx context.Context, w *work, f *fault.Error) error {
-	wait := probeFirst << min(w.Attempt, 4)
+	wait := probeFirst << min(pauses(w.Attempt), 4)
 	at := e.Clock().Add(wait)
-	if err := e.Store.PauseJob(ctx, w.scope, w.Job, store.Pause{Cause: f, RetryAt: &at}, e.Clock()); err != nil {
+	err := e.Store.PauseJob(ctx, w.scope, w.Job, store.Pause{Cause: f, RetryAt: &at}, e.Clock())
+	if over(err) {
+		return w.Ack(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	e.Log.Warn("job paused", "job", w.Job, "code", f.Code, "cause", f.Cause)
 	e.watch.changed(w.Job)
-	return w.Later(ctx, wait, w.Attempt+1)
+	return w.Later(ctx, wait, paused(w.Attempt))
 }
 
 // fail ends the job; what was delivered stays.
 func (e *Engine) fail(ctx context.Context, w *work, f *fault.Error) error {
-	if _, err := e.Store.FailJob(ctx, w.scope, w.Job, f, e.Clock()); err != nil {
+	_, err := e.Store.FailJob(ctx, w.scope, w.Job, f, e.Clock())
+	if over(err) {
+		return w.Ack(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	e.Log.Warn("job failed", "job", w.Job, "code", f.Code, "cause", f.Cause)
 	e.watch.changed(w.Job)
+	e.freeBuffers(ctx, w.scope, w.plan)
 	return w.Ack(ctx)
+}
+
+// over reports whether a job could not be changed because it has ended: whoever
+// still held one of its messages has nothing left to do.
+func over(err error) bool { return err != nil && fault.CodeOf(err) == "E_STATE_CONFLICT" }
+
+// cutOff reports faults that say nothing about the work: it was cut off in the
+// middle, or another execution goes on with it.
+func cutOff(f *fault.Error) bool {
+	switch f.Code {
+	case "E_TUNNEL_CUT", "E_SUPERSEDED", "E_CANCELLED", "E_DRAINING":
+		return true
+	}
+	return false
+}
+
+// again is the wait before work that someone else has taken over is looked at:
+// longer each time, so that two replicas with a copy of one read each stop taking
+// it from one another.
+func again(delivery uint64) time.Duration {
+	return jitter(nakDelay << min(max(delivery, 1)-1, 5))
+}
+
+// The attempt of a message counts two things: tries after an intermittent fault,
+// and pauses of its job.
+const pauseUnit = 1 << 16
+
+func tries(attempt uint32) uint32  { return attempt % pauseUnit }
+func pauses(attempt uint32) uint32 { return attempt / pauseUnit }
+
+// paused is the attempt after one more pause. The tries begin anew: what comes
+// after the pause is another trouble.
+func paused(attempt uint32) uint32 { return (min(pauses(attempt), 1<<10) + 1) * pauseUnit }
+
+// report takes a fault to the connection. An agent that came back between the
+// fault and its report would else be waited for until the next probe.
+func (e *Engine) report(ctx context.Context, s store.Scope, id page.ID, f *fault.Error) error {
+	if err := e.Connections.Report(ctx, s, id, f); err != nil || f.Code != "E_AGENT_OFFLINE" {
+		return err
+	}
+	object, err := e.Store.ObjectByID(ctx, s, id)
+	if err != nil {
+		return err
+	}
+	ep, err := e.resolve(ctx, object)
+	if err == nil && e.Gateway.Online(ep.group) {
+		e.Connections.AgentChanged(ep.group)
+	}
+	return err
+}
+
+// parksPage reports whether a fault of a whole import concerns its records: then
+// they are parked, each of them. A fault of settings, objects or the hub's own
+// words is not theirs.
+func parksPage(f *fault.Error, attempt uint32) bool {
+	if f.Class == fault.Intermittent {
+		return !network(f) && !cutOff(f) && tries(attempt) >= maxAttempts
+	}
+	switch f.Code {
+	case "E_SETTINGS", "E_REQUEST", "E_MANIFEST", "E_EXPRESSION", "E_REFERENCE", "E_NOT_FOUND", "E_UNKNOWN_KIND",
+		"E_CONFLICT", "E_STATE_CONFLICT", "E_EXISTS", "E_IN_USE":
+		return false
+	}
+	return f.Class.Parks()
 }
 
 // network reports faults of the way to an endpoint, not of its answer.
@@ -142,12 +220,4 @@ func jitter(d time.Duration) time.Duration {
 func fingerprint(step string, f *fault.Error) string {
 	sum := sha256.Sum256([]byte(step + "\x00" + f.Code + "\x00" + string(f.Class) + "\x00" + f.Field))
 	return hex.EncodeToString(sum[:8])
-}
-
-// traceHash finds a trace key without storing it: keyed by the tenant's id, so
-// that equal keys of two tenants differ.
-func (w *work) traceHash(key string) page.Hash {
-	mac := hmac.New(sha256.New, w.scope.Tenant[:])
-	mac.Write([]byte(key))
-	return page.Hash(mac.Sum(nil))
 }

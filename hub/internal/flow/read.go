@@ -21,6 +21,8 @@ type reading struct {
 	chain   page.Chain
 	request uint64
 	end     *endpoint
+
+	loggedIn func(error) // to be told as soon as it is known
 }
 
 // read executes a read request: in the hub, or at an agent of the connection's
@@ -38,23 +40,34 @@ func (e *Engine) read(ctx context.Context, w *work) error {
 	if r.end, err = e.endpoint(ctx, w.scope, head.Connection); err != nil {
 		return err
 	}
+	if r.loggedIn, err = e.logIn(ctx, w, r.end); err != nil {
+		return err
+	}
 	var end request.End
 	if r.end.group.IsZero() {
 		end, err = r.here(ctx)
 	} else {
 		end, err = r.there(ctx)
 	}
+	r.loggedIn(err)
 	if err != nil {
+		return err
+	}
+	if err := e.at("read done", w); err != nil {
 		return err
 	}
 	ended, err := e.Store.EndRead(ctx, store.ReadEnd{
 		Scope: w.scope, Chain: r.chain, Request: r.request, Claim: w.Claim,
-		Cursor: r.seal(end.Cursor), Exhausted: end.Exhausted, Now: e.Clock(),
+		Cursor: r.seal(end.Cursor), Exhausted: end.Exhausted, Tried: w.tried, Now: e.Clock(),
 	})
 	if err != nil {
 		return err
 	}
-	return e.moved(ctx, w, r.chain, ended.Progress)
+	if err := e.at("read ended", w); err != nil {
+		return err
+	}
+	e.moved(ctx, w, r.chain, ended.Progress)
+	return nil
 }
 
 func (r *reading) query() connectors.Query { return query(r.plan.hops[0].Export) }
@@ -87,17 +100,21 @@ func (r *reading) here(ctx context.Context) (request.End, error) {
 	if err != nil {
 		return request.End{}, err
 	}
+	if !r.plan.unkeyed() { // one without a key runs until its source is exhausted
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+	}
 	conn, release, err := r.engine.open.take(ctx, r.engine, r.end)
 	if err != nil {
 		return request.End{}, err
 	}
-	defer release()
 	job := request.Read{
 		Type: r.end.typ, Conn: conn, Query: r.query(), Header: r.header(), Epoch: epoch,
 		Seq: from.Seq, Prev: from.Prev, Cursor: from.Cursor, Pages: from.Pages, Records: from.Records,
 		Clock: r.engine.Clock,
 	}
-	return job.Run(ctx, func(ctx context.Context, p *page.Page) error {
+	end, err := job.Run(ctx, func(ctx context.Context, p *page.Page) error {
 		status, f := r.accept(ctx, p)
 		if f != nil {
 			return f
@@ -107,6 +124,8 @@ func (r *reading) here(ctx context.Context) (request.End, error) {
 		}
 		return nil
 	})
+	release(err)
+	return end, err
 }
 
 // there runs the request at an agent.

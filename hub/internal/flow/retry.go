@@ -3,6 +3,7 @@ package flow
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 
 	"ropeway/hub/internal/queue"
@@ -10,8 +11,11 @@ import (
 	"ropeway/protocol/page"
 )
 
-// retryPageRecords bounds the records of one page of a retry.
-const retryPageRecords = 500
+// retryPageRecords and retryPageBytes bound one page of a retry.
+const (
+	retryPageRecords = 500
+	retryPageBytes   = 1 << 20
+)
 
 // fixed is one page of a retry: what the store records of it, and the page
 // itself with the step it enters at. It is made of the parked records alone, so
@@ -35,22 +39,27 @@ func (e *Engine) fix(ctx context.Context, p *plan, job page.ID, rows []store.Par
 		for n < len(rows) && n < retryPageRecords && rows[n].Step == rows[0].Step {
 			n++
 		}
-		f, err := e.fixOne(ctx, p, job, uint64(len(out)), rows[:n])
+		f, err := e.fixOne(ctx, p, job, uint64(len(out)), rows[:n], retryPageBytes)
 		if err != nil {
 			return nil, err
 		}
-		out, rows = append(out, f), rows[n:]
+		out, rows = append(out, f), rows[len(f.Records):]
 	}
 	return out, nil
 }
 
+// fixOne makes a page of the first of rows, at least of one: as many as most bytes
+// hold.
 func (e *Engine) fixOne(
-	ctx context.Context, p *plan, job page.ID, seq uint64, rows []store.Parked,
+	ctx context.Context, p *plan, job page.ID, seq uint64, rows []store.Parked, most int,
 ) (fixed, error) {
 	f := fixed{step: rows[0].Step}
 	enc := page.NewEncoder()
 	created := rows[0].Updated
-	for _, r := range rows {
+	for i, r := range rows {
+		if i > 0 && enc.Size() >= most {
+			break
+		}
 		opened, err := e.Open(ctx, r)
 		if err != nil {
 			return f, err
@@ -59,12 +68,12 @@ func (e *Engine) fixOne(
 		if err != nil {
 			return f, err
 		}
-		enc.Begin(record.Shape)
-		for _, v := range record.Values {
-			enc.Value(v)
+		enc.Fields(record)
+		if err := enc.EndDerived(r.Origin, opened.TraceKey); err != nil {
+			return f, err
 		}
-		enc.EndDerived(r.Origin, opened.TraceKey)
 		f.Records = append(f.Records, r.ID)
+		f.Seen = append(f.Seen, r.Updated)
 		if r.Updated.After(created) {
 			created = r.Updated
 		}
@@ -74,7 +83,7 @@ func (e *Engine) fixOne(
 		Flow: p.flow, FlowVersion: p.version, Chain: page.Chain{Job: job, Step: retryStep},
 		Seq: seq, Created: created,
 	}
-	root := page.New(h, enc.Finish(nil), len(rows))
+	root := page.New(h, enc.Finish(nil), len(f.Records))
 	f.Root, f.Hash, f.Bytes = root.Header.Name(), root.Header.Hash(), uint64(root.Header.PayloadSize)
 	root.Header.Path = "/" + retryStep
 	f.page, f.Published = root, root.Header.Name()
@@ -127,7 +136,7 @@ func (e *Engine) publishFixed(ctx context.Context, lost store.FixedPage) error {
 	if err != nil {
 		return err
 	}
-	f, err := e.fixOne(ctx, p, lost.Job, name.Seq, rows)
+	f, err := e.fixOne(ctx, p, lost.Job, name.Seq, rows, math.MaxInt)
 	if err != nil {
 		return err
 	}

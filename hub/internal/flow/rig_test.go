@@ -2,16 +2,19 @@ package flow
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"ropeway/connectors"
+	"ropeway/hub/internal/connection"
 	"ropeway/hub/internal/egress"
 	"ropeway/hub/internal/gateway"
 	"ropeway/hub/internal/model"
@@ -30,12 +33,20 @@ type rig struct {
 	memory *memory
 	states *states
 	stop   func()
+
+	secrets *oneKey
+	dir     string
+	dying   chan struct{} // closed when the engine is stopped
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, prepare ...func(*rig)) *rig {
+	return newRigAt(t, t.TempDir(), newMemory(), prepare...)
+}
+
+// newRigAt begins on what an earlier rig left in dir.
+func newRigAt(t *testing.T, dir string, ends *memory, prepare ...func(*rig)) *rig {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	dir := t.TempDir()
 	s, err := store.Open(ctx, "sqlite:"+filepath.Join(dir, "hub.db"))
 	if err != nil {
 		t.Fatal(err)
@@ -52,26 +63,33 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, scope: store.Scope{Tenant: tenant.ID, Environment: env.ID}, memory: newMemory(), states: &states{}}
+	r := &rig{t: t, scope: store.Scope{Tenant: tenant.ID, Environment: env.ID}, memory: ends, dir: dir, dying: make(chan struct{})}
 	key, err := page.NewKey("k1", [32]byte{1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	typ := r.memory.typ()
+	r.secrets = &oneKey{key: key}
+	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	r.states = newStates(r, s, log)
 	r.Engine = New(Config{
-		Store: s, Queue: q, Gateway: gateway.New(gateway.Config{}), Secrets: oneKey{key}, Connections: r.states,
+		Store: s, Queue: q, Gateway: gateway.New(gateway.Config{}), Secrets: r.secrets, Connections: r.states,
 		Types:  func(string) (*connectors.Type, bool) { return typ, true },
 		Egress: func(page.ID) egress.Rules { return egress.Rules{} },
-		Log:    slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Log:    log,
 		Clock:  time.Now,
 	})
 	r.states.engine = r.Engine
 	if err := q.Ensure(ctx, place(r.scope)); err != nil {
 		t.Fatal(err)
 	}
+	for _, p := range prepare {
+		p(r)
+	}
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {
+		close(r.dying)
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
@@ -90,77 +108,148 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// oneKey is a secret engine with one data key and no credentials.
-type oneKey struct{ key *page.Key }
+// oneKey is a secret engine with one data key and one credential.
+type oneKey struct {
+	key *page.Key
 
-func (o oneKey) Fields(context.Context, page.ID, page.ID, page.ID) (map[string]string, uint64, error) {
-	return nil, 0, nil
+	mu       sync.Mutex
+	password string
+	version  uint64
 }
-func (o oneKey) DataKey(context.Context, page.ID) (*page.Key, error)         { return o.key, nil }
-func (o oneKey) KeyByID(context.Context, page.ID, string) (*page.Key, error) { return o.key, nil }
 
-// states remembers reports; a connection stays online unless a test says else.
+func (o *oneKey) Fields(context.Context, page.ID, page.ID, page.ID) (map[string]string, uint64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return map[string]string{"password": o.password}, o.version, nil
+}
+
+func (o *oneKey) set(password string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.password = password
+	o.version++
+}
+
+func (o *oneKey) DataKey(context.Context, page.ID) (*page.Key, error)         { return o.key, nil }
+func (o *oneKey) KeyByID(context.Context, page.ID, string) (*page.Key, error) { return o.key, nil }
+
+func (o *oneKey) MAC(_ context.Context, _ page.ID, purpose string, data []byte) (page.Hash, error) {
+	return page.Hash(sha256.Sum256(append([]byte(purpose), data...))), nil
+}
+
+// states is the real manager of connections; what it was told is remembered. It
+// probes nothing unless a test runs it.
 type states struct {
+	*connection.Manager
+	engine *Engine
+
 	mu      sync.Mutex
-	engine  *Engine
 	reports []*fault.Error
-	offline *fault.Error
 }
 
+func newStates(r *rig, s *store.Store, log *slog.Logger) *states {
+	out := &states{}
+	out.Manager = connection.New(connection.Config{
+		Store: s, Log: log, Clock: time.Now,
+		Facts: func(context.Context, store.Scope, page.ID) (connection.Facts, error) {
+			_, version, err := r.secrets.Fields(context.Background(), page.ID{}, page.ID{}, page.ID{})
+			return connection.Facts{Secret: version}, err
+		},
+		Probe: func(ctx context.Context, sc store.Scope, id page.ID) error { return out.engine.Probe(ctx, sc, id) },
+		OnChange: func(ctx context.Context, sc store.Scope, state model.ConnectionState) error {
+			return out.engine.StateChanged(ctx, sc, state)
+		},
+	})
+	return out
+}
+
+// Report remembers what the manager is told.
 func (s *states) Report(ctx context.Context, sc store.Scope, id page.ID, f *fault.Error) error {
 	s.mu.Lock()
 	s.reports = append(s.reports, f)
-	s.offline = f
 	s.mu.Unlock()
-	return s.engine.StateChanged(ctx, sc, s.state(id))
+	return s.Manager.Report(ctx, sc, id, f)
 }
 
-func (s *states) state(id page.ID) model.ConnectionState {
+func (s *states) reported() []*fault.Error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.offline != nil {
-		return model.ConnectionState{Connection: id, State: model.Offline, Fault: s.offline}
-	}
-	return model.ConnectionState{Connection: id, State: model.Online}
+	return slices.Clone(s.reports)
 }
 
-func (s *states) State(_ context.Context, _ store.Scope, id page.ID) (model.ConnectionState, error) {
-	return s.state(id), nil
-}
-
-func (s *states) AgentChanged(page.ID) {}
-
+// online takes a connection online, as a probe does that succeeded.
 func (s *states) online(ctx context.Context, sc store.Scope, id page.ID) error {
-	s.mu.Lock()
-	s.offline = nil
-	s.mu.Unlock()
-	return s.engine.StateChanged(ctx, sc, s.state(id))
+	_, _, err := s.engine.Store.ChangeConnection(ctx, sc, id,
+		func(model.ConnectionState) (model.ConnectionState, bool) {
+			return model.ConnectionState{State: model.Online}, true
+		})
+	if err != nil {
+		return err
+	}
+	state, err := s.State(ctx, sc, id)
+	if err != nil {
+		return err
+	}
+	return s.engine.StateChanged(ctx, sc, state)
 }
 
 // memory is both ends of a flow.
 type memory struct {
-	mu      sync.Mutex
-	rows    int                  // of the source: ids 0..rows-1
-	applied map[int64]int        // id → how often, the ledger
-	inbox   map[string]bool      // pages applied
-	fail    func(call int) error // of an import, by its number from 1
-	bad     func(id int64) *fault.Error
-	imports int
+	mu             sync.Mutex
+	rows           int                  // of the source: ids 0..rows-1
+	applied        map[int64]int        // id → how often, the ledger
+	inbox          map[string]bool      // pages applied
+	fail           func(call int) error // of an import, by its number from 1
+	bad            func(id int64) *fault.Error
+	imports        int
+	reads          int                                                  // begun
+	atRow          func(ctx context.Context, read, next int) error      // before a row is handed out
+	atPut          func(ctx context.Context, in connectors.Batch) error // before a page is applied, without the lock
+	login          func(password string) error                          // of every request
+	logins         int
+	noInbox        bool // every execution applies and answers anew
+	opened, closed int
 }
 
 func newMemory() *memory { return &memory{applied: map[int64]int{}, inbox: map[string]bool{}} }
 
-type noConn struct{}
+type memoryConn struct {
+	m   *memory
+	env connectors.Env
+}
 
-func (noConn) Close() error { return nil }
+func (c memoryConn) Close() error {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.m.closed++
+	return nil
+}
+
+// logIn is what every request does first.
+func (c memoryConn) logIn(ctx context.Context) error {
+	if c.m.login == nil {
+		return nil
+	}
+	fields, err := c.env.Secret(ctx)
+	if err != nil {
+		return err
+	}
+	c.m.mu.Lock()
+	c.m.logins++
+	c.m.mu.Unlock()
+	return c.m.login(fields["password"])
+}
 
 func (m *memory) typ() *connectors.Type {
 	return &connectors.Type{
 		Name: "memory", Read: m.read, Import: m.put,
-		Open: func(context.Context, connectors.Env, connectors.Settings) (connectors.Conn, error) {
-			return noConn{}, nil
+		Open: func(_ context.Context, env connectors.Env, _ connectors.Settings) (connectors.Conn, error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.opened++
+			return memoryConn{m, env}, nil
 		},
-		Ping: func(context.Context, connectors.Conn) error { return nil },
+		Ping: func(ctx context.Context, c connectors.Conn) error { return c.(memoryConn).logIn(ctx) },
 		ImportsOnce: func(connectors.ImportSpec) connectors.Guarantee {
 			return connectors.Guarantee{Level: connectors.ExactlyOnce}
 		},
@@ -170,18 +259,34 @@ func (m *memory) typ() *connectors.Type {
 var shape = page.NewShape("id", "status")
 
 func (m *memory) read(
-	_ context.Context, _ connectors.Conn, _ connectors.Query, after []byte, w *connectors.Writer,
+	ctx context.Context, c connectors.Conn, q connectors.Query, after []byte, w *connectors.Writer,
 ) (connectors.ReadEnd, error) {
+	if err := c.(memoryConn).logIn(ctx); err != nil {
+		return connectors.ReadEnd{}, err
+	}
+	m.mu.Lock()
+	m.reads++
+	read := m.reads
+	m.mu.Unlock()
 	next := 0
 	if after != nil {
 		fmt.Sscan(string(after), &next)
 	}
 	for ; next < m.rows; next++ {
+		if m.atRow != nil {
+			if err := m.atRow(ctx, read, next); err != nil {
+				return connectors.ReadEnd{}, err
+			}
+		}
 		e := w.Record(shape)
 		e.Int64(int64(next))
 		e.String([]string{"open", "paid"}[min(next%4, 1)])
 		at := next + 1
-		more, err := w.Done(func() []byte { return fmt.Append(nil, at) })
+		cursor := func() []byte { return fmt.Append(nil, at) }
+		if !q.Resumable() {
+			cursor = nil
+		}
+		more, err := w.Done(cursor)
 		if err != nil || !more {
 			return connectors.ReadEnd{}, err
 		}
@@ -190,8 +295,16 @@ func (m *memory) read(
 }
 
 func (m *memory) put(
-	_ context.Context, _ connectors.Conn, _ connectors.ImportSpec, in connectors.Batch,
+	ctx context.Context, c connectors.Conn, _ connectors.ImportSpec, in connectors.Batch,
 ) (connectors.Answer, error) {
+	if err := c.(memoryConn).logIn(ctx); err != nil {
+		return connectors.Answer{}, err
+	}
+	if m.atPut != nil {
+		if err := m.atPut(ctx, in); err != nil {
+			return connectors.Answer{}, err
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.imports++
@@ -216,7 +329,7 @@ func (m *memory) put(
 			}
 		}
 		answer.Applied++
-		if !again {
+		if !again || m.noInbox {
 			m.applied[v.Int()]++
 		}
 	}
@@ -230,9 +343,16 @@ func (r *rig) flow(name string, pageSize int, steps ...model.Step) {
 		Export: &model.Export{Name: "export", Connection: "source", Table: "t", Key: []string{"id"}, PageSize: pageSize},
 		Steps:  steps,
 	}
+	r.apply(name, spec, model.Connection{Connector: "memory", Concurrency: 2})
+}
+
+// apply applies a flow between two connections, of which target is the second.
+func (r *rig) apply(name string, spec *model.Flow, target model.Connection) {
+	r.t.Helper()
 	changes := []store.Change{
+		{Kind: model.KindCredential, Name: "login", Spec: encode(r.t, model.Credential{Custody: model.CustodyVault})},
 		{Kind: model.KindConnection, Name: "source", Spec: encode(r.t, model.Connection{Connector: "memory", Concurrency: 2})},
-		{Kind: model.KindConnection, Name: "target", Spec: encode(r.t, model.Connection{Connector: "memory", Concurrency: 2})},
+		{Kind: model.KindConnection, Name: "target", Spec: encode(r.t, target)},
 		{Kind: model.KindFlow, Name: name, Spec: encode(r.t, spec)},
 	}
 	if _, err := r.Store.ApplyObjects(context.Background(), r.scope, "test", changes, time.Now()); err != nil {

@@ -39,13 +39,12 @@ func (e *Engine) Start(ctx context.Context, s store.Scope, flowName string) (mod
 		return model.Job{}, err
 	}
 	e.Log.Info("job started", "job", job.ID, "flow", object.Name, "version", p.version)
-	if err := e.Queue.Ensure(ctx, place(s)); err != nil {
-		return reads.Job, err
-	}
+	// The job is there. Whoever was told that it is not would start another one;
+	// what is not published now, the sweep publishes.
 	if err := e.publishReads(ctx, reads); err != nil {
-		return reads.Job, err
+		e.Log.Warn("read request not published yet", "job", job.ID, "error", err)
 	}
-	return e.pauseIfOffline(ctx, s, reads.Job, ends)
+	return e.pauseIfOffline(ctx, s, reads.Job, ends), nil
 }
 
 // endpoints resolves the connections of all hops, in order.
@@ -83,29 +82,29 @@ func (e *Engine) newJob(p *plan, name string, ends []*endpoint) store.NewJob {
 // whoever waits for it learns why.
 func (e *Engine) pauseIfOffline(
 	ctx context.Context, s store.Scope, job model.Job, ends []*endpoint,
-) (model.Job, error) {
+) model.Job {
 	for _, ep := range ends {
-		state, err := e.Connections.State(ctx, s, ep.object.ID)
-		if err != nil {
-			return job, err
-		}
-		if state.State == model.Online || state.Fault == nil {
-			continue
-		}
-		if _, err := e.Store.PauseConnection(ctx, s, ep.object.ID, state.Fault, e.Clock()); err != nil {
-			return job, err
+		if _, err := e.Store.PauseConnection(ctx, s, ep.object.ID, e.Clock()); err != nil {
+			e.Log.Warn("job not paused", "job", job.ID, "connection", ep.object.Name, "error", err)
 		}
 	}
-	return e.Store.Job(ctx, s, job.ID)
+	if now, err := e.Store.Job(ctx, s, job.ID); err == nil {
+		return now
+	}
+	return job
 }
 
 // Cancel ends a job. What waits in the queue is dropped when it is fetched.
 func (e *Engine) Cancel(ctx context.Context, s store.Scope, id page.ID) (model.Job, error) {
 	job, err := e.Store.CancelJob(ctx, s, id, e.Clock())
-	if err == nil {
-		e.watch.changed(id)
+	if err != nil {
+		return job, err
 	}
-	return job, err
+	e.watch.changed(id)
+	if p, err := e.plan(ctx, s, job.Flow, job.FlowVersion); err == nil {
+		e.freeBuffers(ctx, s, p)
+	}
+	return job, nil
 }
 
 // Check says whether a flow can be deployed: its expressions compile and its
@@ -122,8 +121,9 @@ func (e *Engine) Retry(ctx context.Context, s store.Scope, ids []page.ID) (model
 	if err != nil {
 		return model.Job{}, err
 	}
-	if len(rows.Items) == 0 {
-		return model.Job{}, fault.Of("E_NOT_FOUND").WithCause("none of these parked records exists")
+	if missing := len(distinct(ids)) - len(rows.Items); missing > 0 || len(ids) == 0 {
+		return model.Job{}, fault.Of("E_NOT_FOUND").
+			WithCause(fmt.Sprintf("%d of these %d parked records are not there", missing, len(ids)))
 	}
 	first := rows.Items[0]
 	for _, r := range rows.Items {
@@ -160,7 +160,15 @@ func (e *Engine) Retry(ctx context.Context, s store.Scope, ids []page.ID) (model
 			e.Log.Warn("retry page not published yet", "page", f.Published, "error", err)
 		}
 	}
-	return e.pauseIfOffline(ctx, s, created, ends)
+	return e.pauseIfOffline(ctx, s, created, ends), nil
+}
+
+func distinct(ids []page.ID) map[page.ID]bool {
+	out := make(map[page.ID]bool, len(ids))
+	for _, id := range ids {
+		out[id] = true
+	}
+	return out
 }
 
 // Open returns a parked record with its contents, for those who may see them.
@@ -201,6 +209,9 @@ func (e *Engine) Edit(ctx context.Context, s store.Scope, id page.ID, record []b
 	canonical, err := parsed.MarshalJSON()
 	if err != nil {
 		return fault.Of("E_PARSE").WithCause(err)
+	}
+	if err := page.NewEncoder().Record(parsed); err != nil {
+		return err // no page could hold it
 	}
 	key, err := e.Secrets.DataKey(ctx, s.Tenant)
 	if err != nil {

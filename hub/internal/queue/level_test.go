@@ -161,6 +161,49 @@ func TestDelivery_5_5_PauseAndResumeActAtOnce(t *testing.T) {
 	}
 }
 
+// TestDelivery_5_UnwantedLoopLetsItsHandlersEnd: a loop that shall fetch nothing
+// more keeps the lease of what it has in hand, and another may begin beside it.
+func TestDelivery_5_UnwantedLoopLetsItsHandlersEnd(t *testing.T) {
+	q := open(t, quick(t.TempDir()))
+	l := newLane(2)
+	publish(t, q, l, "long")
+	wanted, unwanted := context.WithCancel(t.Context())
+	begun, release, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- q.ServeWhile(t.Context(), wanted, l, func(ctx context.Context, d *queue.Delivery) {
+			close(begun)
+			<-release
+			if ctx.Err() != nil {
+				t.Error("the handler was cancelled")
+			}
+			if err := d.Ack(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}()
+	<-begun
+	unwanted()
+	publish(t, q, l, "next")
+	next := make(chan string, 1)
+	stop := serve(t, q, l, func(ctx context.Context, d *queue.Delivery) {
+		next <- d.Name
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if name := <-next; name != "next" {
+		t.Errorf("the new loop was given %s", name)
+	}
+	<-time.After(3 * time.Second) // longer than AckWait
+	close(release)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDelivery_5_PauseIsAppliedAtCreate(t *testing.T) {
 	t.Parallel()
 	q := open(t, quick(t.TempDir()))

@@ -37,6 +37,12 @@ type loop struct {
 // borrowers. Where the borrowers are not those of the last time, it begins with
 // Reshape. It waits for all handlers it has started.
 func (q *Queue) Serve(ctx context.Context, lane Lane, do Handler) error {
+	return q.ServeWhile(ctx, ctx, lane, do)
+}
+
+// ServeWhile is Serve that fetches only until wanted ends; its handlers go on and
+// it returns nil once they are done. Another Serve of the lane may begin meanwhile.
+func (q *Queue) ServeWhile(ctx, wanted context.Context, lane Lane, do Handler) error {
 	if err := lane.validate(); err != nil {
 		return err
 	}
@@ -47,6 +53,7 @@ func (q *Queue) Serve(ctx context.Context, lane Lane, do Handler) error {
 	fetching, stop := context.WithCancelCause(ctx)
 	l.stop = stop
 	defer stop(nil)
+	defer context.AfterFunc(wanted, func() { stop(context.Cause(wanted)) })()
 	defer context.AfterFunc(q.closing, func() { stop(errStopped) })()
 	if err := q.clear(fetching, lane); err != nil {
 		return err
@@ -59,6 +66,7 @@ func (q *Queue) Serve(ctx context.Context, lane Lane, do Handler) error {
 		q.known.add(lane.Place, c)
 	}
 	err := l.run(ctx, fetching)
+	q.wakes.forget(lane)
 	l.handlers.Wait()
 	switch {
 	case errors.Is(context.Cause(fetching), ErrChanging):

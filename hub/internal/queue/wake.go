@@ -93,6 +93,16 @@ func (w *wakes) due(e WakeEvent) bool {
 	return true
 }
 
+// forget makes the next message of each of the lane's connections wake again: its
+// loop has ended.
+func (w *wakes) forget(l Lane) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range append([]page.ID{l.Connection}, l.Borrowers...) {
+		delete(w.sent, WakeEvent{Place: l.Place, Connection: c})
+	}
+}
+
 func (q *Queue) listenForWakes() error {
 	_, err := q.nc.Subscribe("wake.*.*.*", func(m *nats.Msg) {
 		p, c, err := parseWakeSubject(m.Subject)

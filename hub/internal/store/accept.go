@@ -9,14 +9,15 @@ import (
 )
 
 // CheckPage says what the chain makes of a root page, before any work is spent
-// on it (DELIVERY §2.3). Accept checks again.
-func (s *Store) CheckPage(ctx context.Context, p PageCheck) (PageStatus, error) {
+// on it and anything of it is published (DELIVERY §2.3). Accept checks again. The
+// fault says why a page that is neither new nor there already is not taken.
+func (s *Store) CheckPage(ctx context.Context, p PageCheck) (PageStatus, *fault.Error, error) {
 	st, err := loadPageState(s.read(ctx), p.Scope, p.Root)
 	if err != nil {
-		return "", fmt.Errorf("check page %s: %w", p.Root, err)
+		return "", nil, fmt.Errorf("check page %s: %w", p.Root, err)
 	}
-	status, _ := st.judge(p.Hash, p.Prev)
-	return status, nil
+	status, why := st.judge(&p)
+	return status, why, nil
 }
 
 // pageState is what a root page is judged by.
@@ -46,12 +47,12 @@ func loadPageState(q querier, scope Scope, name string) (*pageState, error) {
 
 // judge applies the rules of acceptance in their order: a page that is there
 // already is acknowledged again whatever happened to its epoch since.
-func (st *pageState) judge(hash, prev page.Hash) (PageStatus, *fault.Error) {
+func (st *pageState) judge(p *PageCheck) (PageStatus, *fault.Error) {
 	c, r := st.chain, st.root
 	switch {
 	case !st.known:
 		return PageSuperseded, notFound("chain", r.parsed.Chain.String())
-	case r.accepted && r.hash == hash:
+	case r.accepted && r.hash == p.Hash:
 		return PageAlready, nil
 	case r.accepted:
 		return PageConflict, conflict("page %s was accepted with another hash", r.name)
@@ -65,8 +66,11 @@ func (st *pageState) judge(hash, prev page.Hash) (PageStatus, *fault.Error) {
 		return PageGap, conflict("page %d came before page %d", r.parsed.Seq, c.accepted)
 	case r.parsed.Seq < c.accepted:
 		return PageConflict, conflict("page %d was accepted from another execution", r.parsed.Seq)
-	case prev != c.lastHash:
+	case p.Prev != c.lastHash:
 		return PageConflict, conflict("page %d does not follow the accepted page before it", r.parsed.Seq)
+	}
+	if p.Last {
+		return st.checkTotals(p)
 	}
 	return PageNew, nil
 }
@@ -85,10 +89,7 @@ func (s *Store) Accept(ctx context.Context, a Acceptance) (Accepted, error) {
 		if err != nil {
 			return err
 		}
-		out.Status, out.Fault = st.judge(a.PageHash, a.Prev)
-		if out.Status == PageNew && a.Last {
-			out.Status, out.Fault = st.checkTotals(a)
-		}
+		out.Status, out.Fault = st.judge(a.check())
 		if out.Status != PageNew {
 			return s.answerAgain(&out, st)
 		}
@@ -111,15 +112,20 @@ func (s *Store) answerAgain(out *Accepted, st *pageState) error {
 	return nil
 }
 
+func (a *Acceptance) check() *PageCheck {
+	return &PageCheck{Scope: a.Scope, Root: a.Root, Hash: a.PageHash, Prev: a.Prev, Records: a.Records,
+		Last: a.Last, TotalPages: a.TotalPages, TotalRecords: a.TotalRecords}
+}
+
 // checkTotals compares the end marker with what was accepted (DELIVERY §2.4).
-func (st *pageState) checkTotals(a Acceptance) (PageStatus, *fault.Error) {
-	pages, records := st.chain.accepted+1, st.chain.records+a.Records
-	if a.TotalPages == pages && a.TotalRecords == records {
+func (st *pageState) checkTotals(p *PageCheck) (PageStatus, *fault.Error) {
+	pages, records := st.chain.accepted+1, st.chain.records+p.Records
+	if p.TotalPages == pages && p.TotalRecords == records {
 		return PageNew, nil
 	}
 	return PageRefused, totalsWrong(
 		"the end marker counts %d pages with %d records, accepted were %d with %d",
-		a.TotalPages, a.TotalRecords, pages, records)
+		p.TotalPages, p.TotalRecords, pages, records)
 }
 
 func (s *Store) accept(t *tx, st *pageState, a *Acceptance, out *Accepted) error {

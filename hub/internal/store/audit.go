@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
 
@@ -13,6 +14,10 @@ import (
 
 // auditFormat is the first field of every hashed row.
 const auditFormat = "ropeway audit 1"
+
+// AuditSigner makes a keyed hash of data for a tenant. The key is not in the
+// database: who can write there can make a new chain, but not its signed head.
+type AuditSigner func(tenant page.ID, data []byte) (page.Hash, error)
 
 // AuditList is one piece of a list. Next continues it; 0 at its end.
 type AuditList struct {
@@ -53,10 +58,26 @@ func appendAudit(t *tx, e model.AuditEntry) error {
 		e.Object, e.Detail, e.Prev[:], e.Hash[:]); err != nil {
 		return err
 	}
-	_, err := t.exec(`INSERT INTO audit_heads (tenant, seq, hash) VALUES (?, ?, ?)
-		ON CONFLICT (tenant) DO UPDATE SET seq = excluded.seq, hash = excluded.hash`,
-		e.Tenant.String(), int64(e.Seq), e.Hash[:])
+	signature, err := t.sign.head(e.Tenant, e.Seq, e.Hash)
+	if err != nil {
+		return fmt.Errorf("sign audit log: %w", err)
+	}
+	_, err = t.exec(`INSERT INTO audit_heads (tenant, seq, hash, signature) VALUES (?, ?, ?, ?)
+		ON CONFLICT (tenant) DO UPDATE SET seq = excluded.seq, hash = excluded.hash,
+		signature = excluded.signature`,
+		e.Tenant.String(), int64(e.Seq), e.Hash[:], signature)
 	return err
+}
+
+// head signs the newest entry of a log; nothing without a signer.
+func (s AuditSigner) head(tenant page.ID, seq uint64, hash page.Hash) ([]byte, error) {
+	if s == nil {
+		return []byte{}, nil
+	}
+	b := append([]byte("ropeway audit head 1"), tenant[:]...)
+	b = append(binary.BigEndian.AppendUint64(b, seq), hash[:]...)
+	signature, err := s(tenant, b)
+	return signature[:], err
 }
 
 // auditHash is the SHA-256 of the canonical bytes of an entry: every field with
@@ -125,20 +146,28 @@ func (s *Store) VerifyAudit(ctx context.Context, tenant page.ID) (uint64, error)
 			break
 		}
 	}
-	return last.Seq, checkHead(q, tenant, &last)
+	return last.Seq, s.checkHead(q, tenant, &last)
 }
 
 // checkHead notices entries cut off at the end.
-func checkHead(q querier, tenant page.ID, last *model.AuditEntry) error {
+func (s *Store) checkHead(q querier, tenant page.ID, last *model.AuditEntry) error {
 	var seq uint64
 	var hash page.Hash
-	found, err := q.row(`SELECT seq, hash FROM audit_heads WHERE tenant = ?`, []any{tenant.String()},
-		&seq, bytesScan{hash[:]})
+	var signature []byte
+	found, err := q.row(`SELECT seq, hash, signature FROM audit_heads WHERE tenant = ?`, []any{tenant.String()},
+		&seq, bytesScan{hash[:]}, &signature)
 	if err != nil {
 		return fmt.Errorf("verify audit log: %w", err)
 	}
 	if !found && last.Seq == 0 {
-		return nil
+		return checkNeverWritten(q, tenant)
+	}
+	want, err := s.opt.sign.head(tenant, seq, hash)
+	if err != nil {
+		return fmt.Errorf("verify audit log: %w", err)
+	}
+	if found && subtle.ConstantTimeCompare(signature, want) != 1 {
+		return tampered("the head after entry %d has not the signature of this hub", seq)
 	}
 	// Entries may have been appended while the log was walked.
 	if !found || seq < last.Seq || seq == last.Seq && hash != last.Hash {
@@ -153,6 +182,19 @@ func checkHead(q querier, tenant page.ID, last *model.AuditEntry) error {
 		if len(more) == 0 {
 			return tampered("entries after %d are missing", last.Seq)
 		}
+	}
+	return nil
+}
+
+// checkNeverWritten notices a log that was removed as a whole: a tenant that has
+// a token has an entry about it.
+func checkNeverWritten(q querier, tenant page.ID) error {
+	found, err := q.row(`SELECT 1 FROM api_tokens WHERE tenant = ? LIMIT 1`, []any{tenant.String()}, new(int))
+	if err != nil {
+		return fmt.Errorf("verify audit log: %w", err)
+	}
+	if found {
+		return tampered("the whole log is missing")
 	}
 	return nil
 }

@@ -9,11 +9,13 @@ import (
 )
 
 // StoreAnswer keeps the sealed answer of an executed page until its receipt, so
-// that a redelivery goes on from it and does not execute again (DELIVERY §3.2).
+// that a redelivery goes on from it and does not execute again (DELIVERY §3.2),
+// and returns the answer that stands: the first one stored. Two executions may
+// answer differently, and what follows is published under one name.
 // It is refused with E_SUPERSEDED when a higher claim is stored or the job is over.
 func (s *Store) StoreAnswer(
 	ctx context.Context, scope Scope, name string, c page.Claim, sealed []byte, now time.Time,
-) error {
+) (stands []byte, err error) {
 	parsed, err := page.ParseName(name)
 	if err == nil {
 		err = s.write(ctx, func(t *tx) error {
@@ -27,14 +29,18 @@ func (s *Store) StoreAnswer(
 			if err := s.storeClaim(t, name, j.id, c, micros(now)); err != nil {
 				return err
 			}
+			if _, stands, _, err = loadClaim(t, name); err != nil || stands != nil {
+				return err
+			}
+			stands = sealed
 			_, err = t.exec(`UPDATE claims SET answer = ? WHERE name = ?`, blob(sealed), name)
 			return err
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("store answer of %s: %w", name, err)
+		return nil, fmt.Errorf("store answer of %s: %w", name, err)
 	}
-	return nil
+	return stands, nil
 }
 
 // storeClaim records who works on name, unless someone with a higher claim does.

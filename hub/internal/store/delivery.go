@@ -46,12 +46,17 @@ type Resumed struct {
 	Records uint64 // in them
 }
 
-// PageCheck asks what the chain makes of a root page.
+// PageCheck asks what the chain makes of a root page. Its fields are those of the
+// Acceptance that follows.
 type PageCheck struct {
-	Scope Scope
-	Root  string // the page's name, "<job>.<step>:<epoch>:<seq>"
-	Hash  page.Hash
-	Prev  page.Hash
+	Scope        Scope
+	Root         string // the page's name, "<job>.<step>:<epoch>:<seq>"
+	Hash         page.Hash
+	Prev         page.Hash
+	Records      uint64
+	Last         bool
+	TotalPages   uint64
+	TotalRecords uint64
 }
 
 // Outcomes counts the source records that found their end in one transaction:
@@ -97,6 +102,8 @@ type Progress struct {
 	SettledTo uint64
 	// JobEnded is set when this write ended the job.
 	JobEnded *model.Job
+	// Resumed is set when this write let a paused job go on.
+	Resumed bool
 	// SumOpen is set when everything settled and the sum does not close: the job
 	// was paused with E_SUM_OPEN. Never expected; to be reported loudly.
 	SumOpen *model.Job
@@ -155,6 +162,12 @@ type Receipt struct {
 	Parked         []NewParked
 	ResultHash     page.Hash
 	Now            time.Time
+
+	// Tried says that this page was the one try of a paused job: its receipt lets
+	// the job go on.
+	Tried bool
+	// Stop, if set, pauses the job by hand with the receipt, unless that ends it.
+	Stop *fault.Error
 }
 
 // Settled is the answer to a Receipt.
@@ -174,6 +187,7 @@ type ReadEnd struct {
 	Epoch     page.Epoch // zero = not checked
 	Cursor    []byte     // sealed continuation
 	Exhausted bool       // the source has no more; the last page was accepted
+	Tried     bool       // as in Receipt
 	Now       time.Time
 }
 

@@ -12,16 +12,21 @@ import (
 )
 
 // PauseConnection pauses, where they are, the jobs that use a connection and run
-// or wait to run; it returns them. Jobs paused for another reason keep it.
+// or wait to run, if the connection is not online by the time of the write; it
+// returns them. Jobs paused for another reason keep it.
 func (s *Store) PauseConnection(
-	ctx context.Context, scope Scope, connection page.ID, cause *fault.Error, now time.Time,
+	ctx context.Context, scope Scope, connection page.ID, now time.Time,
 ) ([]page.ID, error) {
-	text, err := faultText(cause)
-	if err != nil {
-		return nil, fmt.Errorf("pause jobs of connection %s: %w", connection, err)
-	}
 	var paused []page.ID
-	err = s.write(ctx, func(t *tx) error {
+	err := s.write(ctx, func(t *tx) error {
+		state, err := connectionState(t, scope, connection)
+		if err != nil || state.State == model.Online {
+			return err
+		}
+		text, err := faultText(OfflineFault(state))
+		if err != nil {
+			return err
+		}
 		ids, err := jobIDs(t, `SELECT j.id FROM job_connections c JOIN jobs j ON j.id = c.job
 			WHERE c.connection = ? AND c.open = 1 AND j.tenant = ? AND j.environment = ?
 			AND j.state IN ('queued', 'running')`,
@@ -49,14 +54,18 @@ func pauseFor(t *tx, job page.ID, cause string, connection page.ID) error {
 	return err
 }
 
-// ResumeConnection lets the jobs go on that waited for a connection, and names
-// what to publish. A job that also uses a connection still offline waits for
+// ResumeConnection lets the jobs go on that waited for a connection, if it is
+// online by the time of the write, and names what to publish. A job that also uses a connection still offline waits for
 // that one now, and is not in the answer.
 func (s *Store) ResumeConnection(
 	ctx context.Context, scope Scope, connection page.ID, now time.Time,
 ) ([]Reads, error) {
 	var out []Reads
 	err := s.write(ctx, func(t *tx) error {
+		state, err := connectionState(t, scope, connection)
+		if err != nil || state.State != model.Online {
+			return err
+		}
 		ids, err := jobIDs(t, `SELECT id FROM jobs WHERE paused_by = ? AND state = 'paused'
 			AND tenant = ? AND environment = ?`,
 			connection.String(), scope.Tenant.String(), scope.Environment.String())
@@ -112,11 +121,22 @@ func waitForOther(t *tx, job, connection page.ID) (bool, error) {
 	if err := json.Unmarshal([]byte(body), &state); err != nil {
 		return false, fmt.Errorf("decode state of connection %s: %w", other, err)
 	}
-	cause, err := faultText(state.Fault)
+	cause, err := faultText(OfflineFault(state))
 	if err != nil {
 		return false, err
 	}
 	return true, pauseFor(t, job, cause, other)
+}
+
+// OfflineFault is why a connection is not online, in a form that a job can show.
+// A connection that a person took offline has no fault of its own.
+func OfflineFault(state model.ConnectionState) *fault.Error {
+	if state.Fault != nil {
+		return state.Fault
+	}
+	return fault.New(fault.Connection, "E_OFFLINE", "the connection was taken offline by hand").
+		WithSource(source).WithCause(string(state.Cause)).
+		WithFix("take it online again with `ropeway connection resume`; its jobs go on by themselves")
 }
 
 func jobIDs(q querier, query string, args ...any) (ids []page.ID, err error) {

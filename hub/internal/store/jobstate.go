@@ -60,6 +60,38 @@ func (s *Store) unpause(t *tx, scope Scope, j *jobRow, now time.Time) error {
 	return s.endIfDone(t, scope, j, &Progress{}, micros(now))
 }
 
+// afterTry lets a paused job go on in the transaction that records the success of
+// its one try: a crash between the two would leave it paused with nothing left
+// that could try again. A job that also waits for a connection waits for that now.
+func (s *Store) afterTry(t *tx, j *jobRow, tried bool, p *Progress, now time.Time) error {
+	if !tried || j.state != model.JobPaused || j.retryAt == 0 {
+		return nil
+	}
+	waits, err := waitForOther(t, j.id, page.ID{})
+	if err != nil || waits {
+		return err
+	}
+	j.state, p.Resumed = model.JobRunning, true
+	_, err = t.exec(`UPDATE jobs SET state = ?, cause = '', paused_by = '', retry_at = 0
+		WHERE id = ? AND ended = 0`, string(j.state), j.id.String())
+	return err
+}
+
+// stop pauses a job that has not ended, for good until someone resumes it.
+func stop(t *tx, j *jobRow, cause *fault.Error) error {
+	if cause == nil || j.state.Terminal() {
+		return nil
+	}
+	text, err := faultText(cause)
+	if err != nil {
+		return err
+	}
+	j.state = model.JobPaused
+	_, err = t.exec(`UPDATE jobs SET state = ?, cause = ?, paused_by = '', retry_at = 0
+		WHERE id = ? AND ended = 0`, string(j.state), text, j.id.String())
+	return err
+}
+
 // CancelJob ends a job by hand. What is in flight may still arrive; its receipts
 // are not counted. Records that a retry had taken and not finished wait again.
 func (s *Store) CancelJob(

@@ -62,7 +62,8 @@ type ParkedList struct {
 
 // RetryPage is one fixed page of a retry job. Root is its name (seq from 0 in its
 // chain), Published the name under which it goes into the queue, Records the
-// parked records in it, in order. Pure steps before the queue may have been run:
+// parked records in it, in order, and Seen when each of them was last changed as
+// the page was made: a record edited since is refused. Pure steps before the queue may have been run:
 // Steps, Outcomes and Parked say what they did, and Published is empty when
 // nothing was left.
 type RetryPage struct {
@@ -71,6 +72,7 @@ type RetryPage struct {
 	Published string
 	Bytes     uint64
 	Records   []page.ID
+	Seen      []time.Time // nil = not checked
 	Steps     []model.StepCount
 	Outcomes  Outcomes
 	Parked    []NewParked

@@ -85,14 +85,46 @@ func resolveRetried(t *tx, j *jobRow, root string, now int64) error {
 	return err
 }
 
-// giveBackRetried lets the records of a retry that ended early wait again.
+// giveBackRetried lets the records of a retry that ended early wait again. They
+// keep the name of the page they were in: its import may be under way still.
 func giveBackRetried(t *tx, j *jobRow, now int64) error {
 	if j.kind != model.JobRetry {
 		return nil
 	}
-	_, err := t.exec(`UPDATE parked SET state = 'parked', retry_job = '', retry_root = '', updated = ?
+	_, err := t.exec(`UPDATE parked SET state = 'parked', retry_job = '', updated = ?
 		WHERE state = 'retrying' AND retry_root <> '' AND retry_root IN (SELECT root FROM fixed_pages
 		WHERE job = ?)`,
 		now, j.id.String())
+	return err
+}
+
+// resolveLate resolves the records of a retry that was ended while its last step
+// ran, and which then succeeded: a second retry would deliver them twice. Records
+// that another retry has taken meanwhile stay there.
+func resolveLate(t *tx, j *jobRow, root string, r *Receipt) error {
+	if j.kind != model.JobRetry || len(r.Published) > 0 {
+		return nil
+	}
+	again := make(map[page.Origin]bool, len(r.Parked))
+	for _, p := range r.Parked {
+		again[p.Origin] = true
+	}
+	var done []string
+	rows, err := t.query(`SELECT id, origin_root, origin_index FROM parked
+		WHERE retry_root = ? AND retry_root <> '' AND state = 'parked'`, root)
+	err = each(rows, err, func(r rowScanner) error {
+		var id string
+		var o page.Origin
+		err := r.Scan(&id, &o.Root, &o.Index)
+		if !again[o] {
+			done = append(done, id)
+		}
+		return err
+	})
+	for _, id := range done {
+		if err == nil {
+			_, err = t.exec(`UPDATE parked SET state = 'resolved', updated = ? WHERE id = ?`, micros(r.Now), id)
+		}
+	}
 	return err
 }

@@ -19,8 +19,7 @@ import (
 func TestPerformance_P16_NoStatementScansAGrowingTable(t *testing.T) {
 	s := openInside(t)
 	touchEverything(t, s)
-	growing := regexp.MustCompile(`SCAN
-		(jobs|j|chains|c|roots|receipts|parked|n|claims|epochs|audit|job_steps|job_connections)\b`)
+	growing := regexp.MustCompile(`SCAN (jobs|j|chains|c|roots|receipts|parked|n|claims|epochs|audit|job_steps|job_connections)\b`)
 	sorted := regexp.MustCompile(`USE TEMP B-TREE FOR ORDER BY`)
 	seen := 0
 	for query := range s.statements(t) {
@@ -128,9 +127,10 @@ func touchEverything(t *testing.T, s *Store) {
 	s.OpenJobs(ctx)
 	s.UsedBy(ctx, n.Connections[0])
 	s.ResumeJob(ctx, scope, n.ID, now)
-	s.PauseConnection(ctx, scope, n.Connections[0], fault.Of("E_UNREACHABLE"), now)
+	s.PauseConnection(ctx, scope, n.Connections[0], now)
 	s.ResumeConnection(ctx, scope, n.Connections[0], now)
 	s.Prove(ctx, scope, n.ID, now)
+	s.UnkeyedMarks(ctx, scope, n.Connections[0])
 	s.Plan(ctx, scope, n.ID)
 	touchLists(ctx, s, scope, n, parked)
 	retry := n
@@ -152,6 +152,8 @@ func touchEverything(t *testing.T, s *Store) {
 		Parked: []NewParked{again}, Now: now})
 	s.CancelJob(ctx, scope, retry.ID, now)
 	s.CancelJob(ctx, scope, n.ID, now)
+	s.Settle(ctx, Receipt{Scope: scope, Name: retryRoot + "/load", Job: retry.ID, Step: "load", Now: now})
+	s.Clean(ctx, now.Add(40*24*time.Hour))
 	s.Audit(ctx, model.AuditEntry{Tenant: tenant.ID})
 	s.AuditEntries(ctx, tenant.ID, 10, 0)
 	s.VerifyAudit(ctx, tenant.ID)

@@ -10,9 +10,6 @@ import (
 	"ropeway/protocol/page"
 )
 
-// keptParked is how long parked rows are kept; older jobs have none to count.
-const keptParked = 30 * 24 * time.Hour
-
 // Prove sums a job up again from its receipts, not from its counters, and
 // compares, as of one moment: steps, source records, the settled XOR, the order of the chain and
 // the parked rows. Each thing that does not close is one finding.
@@ -24,6 +21,9 @@ func (s *Store) Prove(
 		job, found, err := readJob(q, scope, id)
 		if err == nil && !found {
 			err = notFound("job", id.String())
+		}
+		if err == nil {
+			err = ledgerKept(q, job)
 		}
 		if err != nil {
 			return err
@@ -246,9 +246,6 @@ func (w *chainWalk) end() {
 
 // proveParked looks for the rows of the records that were counted as parked.
 func (p *prover) proveParked() error {
-	if p.job.Ended != nil && p.now.Sub(*p.job.Ended) > keptParked {
-		return nil
-	}
 	var rows int64
 	if _, err := p.q.row(`SELECT count(*) FROM parked WHERE job = ?`, []any{p.job.ID.String()},
 		&rows); err != nil {

@@ -36,6 +36,9 @@ func (s *Store) EndRead(ctx context.Context, r ReadEnd) (ReadEnded, error) {
 			if err := s.endRead(t, name, &r, c); err != nil {
 				return err
 			}
+			if err := s.afterTry(t, j, r.Tried, &out.Progress, r.Now); err != nil {
+				return err
+			}
 		}
 		out.ReadNext = c.readNext(j, s.opt)
 		return nil

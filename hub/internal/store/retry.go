@@ -173,18 +173,25 @@ func insertFixed(t *tx, n NewRetry, p RetryPage) error {
 // takeParked moves the records of one page to retrying; each must be waiting.
 // Their time of change stays, so that the page can be made again, equal.
 func takeParked(t *tx, n NewRetry, p RetryPage, seq uint64) error {
+	if p.Seen != nil && len(p.Seen) != len(p.Records) {
+		return invalid("page %s does not say when each of its records was changed", p.Root)
+	}
 	for i, id := range p.Records {
+		seen := int64(0)
+		if p.Seen != nil {
+			seen = micros(p.Seen[i])
+		}
 		changed, err := t.exec(`UPDATE parked SET state = 'retrying', retry_job = ?, retry_root = ?,
-			retry_seq = ?,
-			retry_index = ? WHERE id = ? AND tenant = ? AND environment = ? AND state = 'parked'`,
+			retry_seq = ?, retry_index = ?
+			WHERE id = ? AND tenant = ? AND environment = ? AND state = 'parked' AND (? = 0 OR updated = ?)`,
 			n.Job.ID.String(), p.Root, int64(seq), i, id.String(),
-			n.Job.Scope.Tenant.String(), n.Job.Scope.Environment.String())
+			n.Job.Scope.Tenant.String(), n.Job.Scope.Environment.String(), seen, seen)
 		if err != nil {
 			return err
 		}
 		if changed == 0 {
 			return fault.Of("E_CONFLICT").WithSource(source).
-				WithSentence("record " + id.String() + " is not waiting; it may be in another retry already")
+				WithSentence("record " + id.String() + " is not waiting as it was; it may be in another retry or edited")
 		}
 	}
 	return nil

@@ -84,7 +84,7 @@ func (s *Store) admitReceipt(t *tx, root string, r *Receipt, out *Settled) (bool
 	}
 	if st.job.state.Terminal() {
 		out.Over = true
-		return false, nil
+		return false, resolveLate(t, st.job, root, r)
 	}
 	if err := s.checkClaim(t, r.Name, r.Claim); err != nil {
 		return false, err
@@ -119,6 +119,8 @@ func (s *Store) settle(t *tx, root string, r *Receipt, out *Settled) error {
 		func() error { return st.chain.saveSettled(t) },
 		func() error { return j.saveCounts(t, 0) },
 		func() error { return s.endIfDone(t, r.Scope, j, &out.Progress, now) },
+		func() error { return s.afterTry(t, j, r.Tried, &out.Progress, r.Now) },
+		func() error { return stop(t, j, r.Stop) },
 	)
 	out.ReadNext = st.chain.readNext(j, s.opt)
 	return err

@@ -75,7 +75,7 @@ func (s *Store) open(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	s.writes = newWriter(conn)
+	s.writes = newWriter(conn, s.opt.sign)
 	if err := s.assertDurable(ctx, conn); err != nil {
 		return err
 	}
@@ -232,6 +232,7 @@ type options struct {
 	tryWindow    time.Duration // between two tries of a paused job
 	readStale    time.Duration // age of a published read that is offered again
 	synchronous  string
+	sign         AuditSigner
 	receiptApart bool
 	noClaims     bool
 }
@@ -252,6 +253,9 @@ type Option func(*options)
 
 // WithLog sends state changes of the store to log.
 func WithLog(log *slog.Logger) Option { return func(o *options) { o.log = log } }
+
+// WithAuditSigner signs the head of each tenant's audit log, and checks it.
+func WithAuditSigner(sign AuditSigner) Option { return func(o *options) { o.sign = sign } }
 
 // WithReadLimits sets how much of one chain may be published and not settled
 // before its next read waits (default 64 pages, 64 MiB).

@@ -33,9 +33,9 @@ type writer struct {
 	once    sync.Once
 }
 
-func newWriter(conn *sql.Conn) *writer {
+func newWriter(conn *sql.Conn, sign AuditSigner) *writer {
 	w := &writer{
-		tx:      &tx{conn: conn, stmts: map[string]*sql.Stmt{}},
+		tx:      &tx{conn: conn, stmts: map[string]*sql.Stmt{}, sign: sign},
 		tasks:   make(chan *task, maxGroup),
 		quit:    make(chan struct{}),
 		stopped: make(chan struct{}),
@@ -173,6 +173,7 @@ func (w *writer) close() error {
 type tx struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt
+	sign  AuditSigner // nil = heads of the audit log are not signed
 }
 
 func (t *tx) prepare(query string) (*sql.Stmt, error) {

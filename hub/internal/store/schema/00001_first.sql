@@ -88,6 +88,14 @@ CREATE TABLE agent_processes (
 	PRIMARY KEY (agent, process)
 );
 
+CREATE TABLE key_changes (
+	agent      TEXT NOT NULL PRIMARY KEY REFERENCES agents (id),
+	tenant     TEXT NOT NULL,
+	key_now    BLOB NOT NULL,
+	key_before BLOB NOT NULL,
+	at         BIGINT NOT NULL
+);
+
 CREATE TABLE revoked_certs (
 	tenant      TEXT NOT NULL REFERENCES tenants (id),
 	environment TEXT NOT NULL,
@@ -168,6 +176,7 @@ CREATE INDEX jobs_flow ON jobs (tenant, environment, flow, created, id);
 CREATE INDEX jobs_state ON jobs (tenant, environment, state, created, id);
 CREATE INDEX jobs_open ON jobs (tenant, environment, state, created, id) WHERE ended = 0;
 CREATE INDEX jobs_paused ON jobs (paused_by, id) WHERE state = 'paused';
+CREATE INDEX jobs_ended ON jobs (ended, id) WHERE ended > 0;
 CREATE INDEX jobs_retry ON jobs (retry_at, id) WHERE state = 'paused';
 
 CREATE TABLE job_steps (
@@ -221,6 +230,7 @@ CREATE TABLE chains (
 	settled_to      BIGINT NOT NULL,
 	PRIMARY KEY (job, step)
 );
+CREATE INDEX chains_unkeyed ON chains (connection) WHERE resumable = 0 AND accepted > 0;
 CREATE INDEX chains_open ON chains (published_at, job, step) WHERE open = 1;
 
 CREATE TABLE epochs (
@@ -318,6 +328,7 @@ CREATE INDEX parked_state ON parked (tenant, environment, state, created, id);
 CREATE INDEX parked_class ON parked (tenant, environment, class, created, id);
 CREATE INDEX parked_code ON parked (tenant, environment, code, created, id);
 CREATE INDEX parked_print ON parked (tenant, environment, fingerprint, created, id);
+CREATE INDEX parked_age ON parked (updated);
 CREATE INDEX parked_job ON parked (job, created, id);
 CREATE INDEX parked_origin ON parked (job, origin_root, origin_index);
 CREATE INDEX parked_retry ON parked (retry_root, retry_index) WHERE retry_root <> '';
@@ -350,9 +361,10 @@ CREATE TABLE audit (
 );
 
 CREATE TABLE audit_heads (
-	tenant TEXT NOT NULL PRIMARY KEY,
-	seq    BIGINT NOT NULL,
-	hash   BLOB NOT NULL
+	tenant    TEXT NOT NULL PRIMARY KEY,
+	seq       BIGINT NOT NULL,
+	hash      BLOB NOT NULL,
+	signature BLOB NOT NULL
 );
 
 -- +goose Down
@@ -372,6 +384,7 @@ DROP TABLE connection_states;
 DROP TABLE flow_versions;
 DROP TABLE objects;
 DROP TABLE revoked_certs;
+DROP TABLE key_changes;
 DROP TABLE agent_processes;
 DROP TABLE agents;
 DROP TABLE redemptions;

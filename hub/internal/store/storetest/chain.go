@@ -135,7 +135,7 @@ func acceptedInOrder(r *Rig) {
 // expect checks and accepts a page that must get another status than accepted.
 func (run *JobRun) expect(a store.Acceptance, want store.PageStatus) {
 	run.T.Helper()
-	status, err := run.S.CheckPage(Ctx, store.PageCheck{Scope: run.Scope, Root: a.Root,
+	status, _, err := run.S.CheckPage(Ctx, store.PageCheck{Scope: run.Scope, Root: a.Root,
 		Hash: a.PageHash, Prev: a.Prev})
 	run.OK(err)
 	got, err := run.S.Accept(Ctx, a)
@@ -206,6 +206,13 @@ func wrongTotals(r *Rig) {
 	} {
 		bad := a
 		change(&bad)
+		status, why, err := r.S.CheckPage(Ctx, store.PageCheck{Scope: r.Scope, Root: bad.Root,
+			Hash: bad.PageHash, Prev: bad.Prev, Records: bad.Records, Last: true,
+			TotalPages: bad.TotalPages, TotalRecords: bad.TotalRecords})
+		r.OK(err)
+		if status != store.PageRefused || why == nil || why.Code != "E_TOTALS" {
+			r.T.Fatalf("before the publish wrong totals are %s with %v", status, why)
+		}
 		got, err := r.S.Accept(Ctx, bad)
 		r.OK(err)
 		if got.Status != store.PageRefused || got.Fault == nil || got.Fault.Code != "E_TOTALS" {

@@ -16,7 +16,11 @@ import (
 func offlinePauses(r *Rig) {
 	run, other := r.StartRun(), r.StartRun()
 	cause := fault.Of("E_UNREACHABLE")
-	paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, cause, r.Now())
+	if paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, r.Now()); err != nil || len(paused) != 0 {
+		r.T.Fatalf("the connection is online, but jobs %v are paused, %v", paused, err)
+	}
+	r.online(run.Conn, model.Offline, cause)
+	paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, r.Now())
 	r.OK(err)
 	if d := cmp.Diff([]page.ID{run.Job}, paused); d != "" {
 		r.T.Fatal(d)
@@ -31,6 +35,11 @@ func offlinePauses(r *Rig) {
 		r.T.Fatalf("%d reads are pending, want that of the other job, %v", len(list), err)
 	}
 	reads, err := r.S.ResumeConnection(Ctx, r.Scope, run.Conn, r.Now())
+	if err != nil || len(reads) != 0 {
+		r.T.Fatalf("the connection is offline still, but %+v go on, %v", reads, err)
+	}
+	r.online(run.Conn, model.Online, nil)
+	reads, err = r.S.ResumeConnection(Ctx, r.Scope, run.Conn, r.Now())
 	r.OK(err)
 	if len(reads) != 1 || reads[0].Job.State != model.JobRunning || len(reads[0].Next) != 1 ||
 		reads[0].Next[0].Request != 0 {
@@ -43,6 +52,16 @@ func offlinePauses(r *Rig) {
 	waitsForBoth(r)
 }
 
+// online writes the state of a connection.
+func (r *Rig) online(c page.ID, state model.OnlineState, f *fault.Error) {
+	r.T.Helper()
+	_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c,
+		func(model.ConnectionState) (model.ConnectionState, bool) {
+			return model.ConnectionState{State: state, Fault: f}, true
+		})
+	r.OK(err)
+}
+
 // waitsForBoth: a job over two connections goes on when the last one is back.
 func waitsForBoth(r *Rig) {
 	run := &JobRun{Rig: r, Job: page.NewID(), Flow: page.NewID(), Conn: page.NewID()}
@@ -53,21 +72,15 @@ func waitsForBoth(r *Rig) {
 	_, err := r.S.CreateJob(Ctx, n)
 	r.OK(err)
 	for _, c := range n.Connections {
-		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c,
-			func(s model.ConnectionState) (model.ConnectionState, bool) {
-				s.State, s.Fault = model.Offline, fault.Of("E_UNREACHABLE")
-				return s, true
-			})
+		r.online(c, model.Offline, nil) // by hand: a job says so all the same
+		_, err = r.S.PauseConnection(Ctx, r.Scope, c, r.Now())
 		r.OK(err)
-		_, err = r.S.PauseConnection(Ctx, r.Scope, c, fault.Of("E_UNREACHABLE"), r.Now())
-		r.OK(err)
+		if j := run.State(); j.Cause == nil || j.Cause.Class != fault.Connection {
+			r.T.Fatalf("a job over a connection that is offline by hand is %+v", j)
+		}
 	}
 	for i, c := range n.Connections {
-		_, _, err := r.S.ChangeConnection(Ctx, r.Scope, c,
-			func(s model.ConnectionState) (model.ConnectionState, bool) {
-				return model.ConnectionState{State: model.Online}, true
-			})
-		r.OK(err)
+		r.online(c, model.Online, nil)
 		reads, err := r.S.ResumeConnection(Ctx, r.Scope, c, r.Now())
 		r.OK(err)
 		if len(reads) != i {
@@ -97,8 +110,8 @@ func terminalStates(r *Rig) {
 	if reads.Job.State != model.JobFailed || len(reads.Next) != 0 {
 		r.T.Fatalf("resuming a failed job gives %+v", reads)
 	}
-	if paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, fault.Of("E_UNREACHABLE"),
-		r.Now()); err != nil || len(paused) != 0 {
+	r.online(run.Conn, model.Offline, fault.Of("E_UNREACHABLE"))
+	if paused, err := r.S.PauseConnection(Ctx, r.Scope, run.Conn, r.Now()); err != nil || len(paused) != 0 {
 		r.T.Fatalf("an ended job was paused, %v", err)
 	}
 	if d := cmp.Diff(before, run.State(), faults); d != "" {

@@ -14,12 +14,18 @@ func storedAnswer(r *Rig) {
 	a := run.Next(4)
 	run.Accept(a)
 	name := a.Published[0]
-	r.OK(r.S.StoreAnswer(Ctx, r.Scope, name, Claim(1), []byte("sealed answer"), r.Now()))
+	for _, answer := range []string{"sealed answer", "another answer"} { // the first one stands
+		stands, err := r.S.StoreAnswer(Ctx, r.Scope, name, Claim(1), []byte(answer), r.Now())
+		r.OK(err)
+		if string(stands) != "sealed answer" {
+			r.T.Fatalf("the answer that stands is %q", stands)
+		}
+	}
 	got := run.admit(name, 2, true)
 	if got.Entry != store.EntryGo || string(got.Answer) != "sealed answer" {
 		r.T.Fatalf("a redelivery is admitted with %+v", got)
 	}
-	err := r.S.StoreAnswer(Ctx, r.Scope, name, Claim(1), []byte("late answer"), r.Now())
+	_, err := r.S.StoreAnswer(Ctx, r.Scope, name, Claim(1), []byte("late answer"), r.Now())
 	r.Refused(err, "E_SUPERSEDED")
 }
 
