@@ -15,6 +15,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"ropeway/agent/internal/localapi"
+	"ropeway/agent/internal/transport"
 	"ropeway/protocol/fault"
 )
 
@@ -26,11 +27,14 @@ type Config struct {
 	State string `yaml:"state"`
 	// Policy is the site's policy file; without it everything is denied.
 	Policy string `yaml:"policy"`
-	// Transport of the tunnel: auto or tcp.
+	// Transport of the tunnel: tcp, quic (UDP), or auto, which begins with tcp and
+	// goes over to quic where that works.
 	Transport string `yaml:"transport"`
 	// Name this agent asks for when it enrolls; "" lets the hub choose.
 	Name string `yaml:"name"`
-	// Socket of the local API; "" = agent.sock in the state directory.
+	// Hub is where it enrolls (https://host[:port]); "" = where the token says.
+	Hub string `yaml:"hub"`
+	// Socket of the local API; "" = see SocketPath.
 	Socket string `yaml:"socket"`
 	// Buffer bounds what waits on disk.
 	Buffer BufferConfig `yaml:"buffer"`
@@ -78,6 +82,9 @@ func DefaultFile(instance string) string {
 // caller's, and so is Validate after them.
 func ReadConfig(path, instance string, environ []string) (Config, error) {
 	c := DefaultConfig(instance)
+	if dir := serviceDirectory(environ); dir != "" {
+		c.State = dir
+	}
 	if !instanceRule.MatchString(instance) {
 		return c, configFault("the instance's name is not valid", "it has 1 to 32 letters, digits and dashes")
 	}
@@ -153,7 +160,7 @@ func plainYAML(err error) error {
 func (c *Config) environment(environ []string) error {
 	fields := map[string]*string{
 		"STATE": &c.State, "POLICY": &c.Policy, "TRANSPORT": &c.Transport, "NAME": &c.Name,
-		"SOCKET": &c.Socket, "BUFFER_QUOTA": &c.Buffer.Quota, "LOG": &c.Log,
+		"HUB": &c.Hub, "SOCKET": &c.Socket, "BUFFER_QUOTA": &c.Buffer.Quota, "LOG": &c.Log,
 		"CONFIG": new(string), "INSTANCE": new(string), // read before the file was
 	}
 	for _, variable := range environ {
@@ -178,12 +185,9 @@ func (c Config) Validate() error {
 		return configFault("state is empty", "key, certificate and buffer need a directory").WithField("state")
 	}
 	switch c.Transport {
-	case "auto", "tcp":
-	case "quic":
-		return configFault("transport quic is not there", "this version has tcp only").WithField("transport").
-			WithFix("write auto or tcp")
+	case transport.Auto, transport.TCP, transport.QUIC:
 	default:
-		return configFault(fmt.Sprintf("transport %.40q is not valid", c.Transport), "write auto or tcp").WithField("transport")
+		return configFault(fmt.Sprintf("transport %.40q is not valid", c.Transport), "write auto, tcp or quic").WithField("transport")
 	}
 	if _, err := ParseLevel(c.Log); err != nil {
 		return err
@@ -208,10 +212,15 @@ func ParseLevel(text string) (slog.Level, error) {
 	return level, nil
 }
 
-// SocketPath is where the local API listens.
+// SocketPath is where the local API listens: where `socket` says, else in the
+// state directory. The packaged service has it in /run/ropeway-agent, where every
+// command on the machine finds it without being told.
 func (c Config) SocketPath() string {
 	if c.Socket != "" {
 		return c.Socket
+	}
+	if dir := runtimeDirectory(c.State); dir != "" {
+		return filepath.Join(dir, localapi.SocketName)
 	}
 	return filepath.Join(c.State, localapi.SocketName)
 }

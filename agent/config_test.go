@@ -28,7 +28,7 @@ func TestSampleFile(t *testing.T) {
 	if err != nil || !cmp.Equal(c, DefaultConfig("")) {
 		t.Errorf("the sample is not the default: %s %v", cmp.Diff(DefaultConfig(""), c), err)
 	}
-	for key, begins := range map[string]bool{"state": true, "policy": true, "transport": true, "name": true, "socket": true, "buffer": true, "log": true} {
+	for key, begins := range map[string]bool{"state": true, "policy": true, "transport": true, "name": true, "hub": true, "socket": true, "buffer": true, "log": true} {
 		if strings.Contains(Sample(), "\n"+key+":") != begins {
 			t.Errorf("%s is not in the sample", key)
 		}
@@ -103,7 +103,6 @@ func TestValidate(t *testing.T) {
 	for name, spoil := range map[string]func(*Config){
 		"state":       func(c *Config) { c.State = "" },
 		"transport":   func(c *Config) { c.Transport = "udp" },
-		"no quic yet": func(c *Config) { c.Transport = "quic" },
 		"log":         func(c *Config) { c.Log = "loud" },
 		"name":        func(c *Config) { c.Name = "Press 1" },
 		"quota":       func(c *Config) { c.Buffer.Quota = "2GB" },

@@ -16,9 +16,11 @@ func Sample() string {
 	for _, setting := range []struct{ about, key, value string }{
 		{"Directory of key, certificate, buffer and site credentials; made 0700 when missing.", "state", c.State},
 		{"The site's policy. Without this file everything is denied. Read again when it changes.", "policy", c.Policy},
-		{"Transport of the tunnel: auto or tcp.", "transport", c.Transport},
+		{"Transport of the tunnel: tcp, quic (UDP on the same port), or auto: tcp first, quic where it works.", "transport", c.Transport},
 		{"Name this agent asks for when it enrolls; empty lets the hub choose.", "name", `""`},
-		{"Unix socket of the local API; empty = agent.sock in the state directory.", "socket", `""`},
+		{"Where it enrolls, https://host[:port]; empty = where the token says.", "hub", `""`},
+		{"Unix socket of the local API; empty = agent.sock in /run/ropeway-agent for the packaged\n" +
+			"# service, and in the state directory for any other.", "socket", `""`},
 	} {
 		fmt.Fprintf(&b, "\n# %s\n%s: %s\n", setting.about, setting.key, setting.value)
 	}

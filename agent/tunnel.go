@@ -2,25 +2,49 @@ package agent
 
 import (
 	"context"
+	"crypto/tls"
 	"os"
 	"runtime"
+	"time"
 
+	"ropeway/agent/internal/transport"
 	"ropeway/certs"
 	"ropeway/certs/enroll"
 	"ropeway/connectors/builtin"
 	"ropeway/protocol/control"
 	"ropeway/protocol/tunnel"
+	"ropeway/protocol/tunnel/quic"
 	"ropeway/protocol/tunnel/tcp"
 )
 
-// dial makes one session with the hub, with the certificate as it is now.
-func (a *running) dial(ctx context.Context) (tunnel.Session, error) {
-	address, err := enroll.Address(a.identity.Facts().Hub)
-	if err != nil {
-		return nil, err
+// quicKeepalive lets an agent notice within 3 s that UDP or its hub has died
+// (PROMISES T7).
+const quicKeepalive = time.Second
+
+// transport chooses between the two ways to make a session with the hub.
+func (a *running) transport() *transport.Choice {
+	log := a.log.With("part", "tunnel")
+	return transport.New(transport.Config{
+		Setting: a.config.Transport,
+		TCP: a.dial(func(ctx context.Context, address string, cfg *tls.Config) (tunnel.Session, error) {
+			return tcp.Dial(ctx, address, cfg, tcp.Options{Log: log})
+		}),
+		QUIC: a.dial(func(ctx context.Context, address string, cfg *tls.Config) (tunnel.Session, error) {
+			return quic.Dial(ctx, address, cfg, quic.Options{Keepalive: quicKeepalive, Log: log})
+		}),
+		Log: log,
+	})
+}
+
+// dial gives a way to the hub, with the certificate as it is at the time.
+func (a *running) dial(over func(ctx context.Context, address string, cfg *tls.Config) (tunnel.Session, error)) transport.Dial {
+	return func(ctx context.Context) (tunnel.Session, error) {
+		address, err := enroll.Address(a.identity.Facts().Hub)
+		if err != nil {
+			return nil, err
+		}
+		return over(ctx, address, certs.AgentTLS(a.identity.ClientCertificate, a.identity.Roots(), a.identity.TrustDomain()))
 	}
-	cfg := certs.AgentTLS(a.identity.ClientCertificate, a.identity.Roots(), a.identity.TrustDomain())
-	return tcp.Dial(ctx, address, cfg, tcp.Options{Log: a.log.With("part", "tunnel")})
 }
 
 // hello describes this agent to the hub.

@@ -46,6 +46,7 @@ func AgentTLS(cert ClientCertificate, roots *x509.CertPool, trustDomain string) 
 // verifies it as VerifyAgent does, and asks revoked (which may be nil) last.
 func HubTunnelTLS(cert ServerCertificate, roots *x509.CertPool, trustDomain string, revoked Revoked) *tls.Config {
 	cfg := base(ALPNTunnel)
+	cfg.DynamicRecordSizingDisabled = true // bulk; small first records gain nothing here
 	cfg.GetCertificate = cert
 	cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	cfg.ClientCAs = roots

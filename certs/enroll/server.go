@@ -86,9 +86,19 @@ func Serve(ctx context.Context, conn *tls.Conn, issuer Issuer) (err error) {
 	}
 	grant, err := decide(ctx, conn, issuer, q)
 	if err != nil {
-		return errors.Join(err, reply(conn, answer{Fault: fault.From(err)}))
+		return errors.Join(err, reply(conn, answer{Fault: outward(err)}))
 	}
 	return reply(conn, answer{Grant: &grant})
+}
+
+// outward is what a stranger may read of an error: of the hub's own troubles no
+// more than that there are some.
+func outward(err error) *fault.Error {
+	f := fault.From(err)
+	if f.Code == "E_INTERNAL" {
+		return fault.Of("E_INTERNAL").WithSource("hub")
+	}
+	return f
 }
 
 func reply(conn *tls.Conn, a answer) error {

@@ -3,8 +3,6 @@ package postgres
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -41,7 +39,7 @@ const (
 // variables, ~/.pgpass and service files: it gets a constant one that pins
 // whatever those could break, and every field is overwritten afterwards.
 func buildConfig(env connectors.Env, s connectors.Settings, r role) (*pgconn.Config, error) {
-	address, err := target(s)
+	address, err := sqldb.Endpoint(s)
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +47,7 @@ func buildConfig(env connectors.Env, s connectors.Settings, r role) (*pgconn.Con
 	if err != nil {
 		return nil, fault.Of("E_SETTINGS").WithField("host").WithCause(err)
 	}
-	tlsConfig, err := buildTLS(s, host)
+	tlsConfig, err := sqldb.TLS(s, host)
 	if err != nil {
 		return nil, err
 	}
@@ -145,42 +143,4 @@ func runtimeParams(s connectors.Settings, r role) map[string]string {
 		params["statement_timeout"] = "0"
 	}
 	return params
-}
-
-// buildTLS makes the TLS configuration; nil = none.
-func buildTLS(s connectors.Settings, host string) (*tls.Config, error) {
-	mode := s.String("tls")
-	if mode == tlsDisable {
-		return nil, nil
-	}
-	var roots *x509.CertPool
-	if ca := s.String("ca"); ca != "" {
-		roots = x509.NewCertPool()
-		if !roots.AppendCertsFromPEM([]byte(ca)) {
-			return nil, fault.Of("E_SETTINGS").WithField("ca").WithCause("ca holds no PEM certificate")
-		}
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, RootCAs: roots}
-	switch mode {
-	case tlsRequire:
-		config.InsecureSkipVerify = true // encrypted only, as libpq's "require"
-	case tlsVerifyCA:
-		config.InsecureSkipVerify = true // the chain is checked here, the name is not
-		config.VerifyConnection = func(state tls.ConnectionState) error {
-			return verifyChain(state, roots)
-		}
-	}
-	return config, nil
-}
-
-func verifyChain(state tls.ConnectionState, roots *x509.CertPool) error {
-	between := x509.NewCertPool()
-	for _, c := range state.PeerCertificates[1:] {
-		between.AddCert(c)
-	}
-	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between})
-	if err != nil {
-		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
-	}
-	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"ropeway/connectors"
+	"ropeway/connectors/internal/sqldb"
 	"ropeway/protocol/fault"
 )
 
@@ -21,8 +22,9 @@ type conn struct {
 	closing context.Context // ends with Close
 	close   context.CancelFunc
 
+	idle sqldb.Pool[role, *session]
+
 	mu     sync.Mutex
-	idle   [roles][]*session
 	tables map[string]*table // by quoted name, with the schema
 }
 
@@ -30,16 +32,9 @@ type conn struct {
 type session struct {
 	pg        *pgconn.PgConn
 	role      role
-	since     time.Time       // when it became idle
 	types     map[uint32]kind // types that are read as text, by OID
 	relearned bool            // learnTypes ran a statement
 }
-
-const (
-	maxIdle    = 4 // sessions per role
-	idleFor    = time.Minute
-	trustedFor = time.Second // an idle session is used without a look at it
-)
 
 func open(ctx context.Context, env connectors.Env, s connectors.Settings) (*conn, error) {
 	c := &conn{env: env, settings: s, tables: map[string]*table{}}
@@ -57,15 +52,7 @@ func open(ctx context.Context, env connectors.Env, s connectors.Settings) (*conn
 // Close ends idle sessions and cuts those in use.
 func (c *conn) Close() error {
 	c.close()
-	c.mu.Lock()
-	idle := c.idle
-	c.idle = [roles][]*session{}
-	c.mu.Unlock()
-	for _, sessions := range idle {
-		for _, s := range sessions {
-			s.end()
-		}
-	}
+	c.idle.Close()
 	return nil
 }
 
@@ -85,31 +72,13 @@ func (c *conn) with(ctx context.Context, r role, f func(ctx context.Context, s *
 
 // take returns an idle session that works, or a new one.
 func (c *conn) take(ctx context.Context, r role) (*session, error) {
-	for {
-		s := c.takeIdle(r)
-		if s == nil {
-			return c.dial(ctx, r)
-		}
-		if time.Since(s.since) < trustedFor || s.pg.Ping(ctx) == nil {
-			return s, nil
-		}
-		s.end()
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
+	if s, ok := c.idle.Take(ctx, r); ok {
+		return s, nil
 	}
-}
-
-func (c *conn) takeIdle(r role) *session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := len(c.idle[r])
-	if n == 0 {
-		return nil
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	s := c.idle[r][n-1]
-	c.idle[r] = c.idle[r][:n-1]
-	return s
+	return c.dial(ctx, r)
 }
 
 // dial opens a session with the credential of now.
@@ -136,32 +105,20 @@ func (c *conn) dial(ctx context.Context, r role) (*session, error) {
 // give puts a session back, unless its state is in doubt.
 func (c *conn) give(s *session, err error) {
 	if s.pg.IsClosed() || s.pg.IsBusy() || s.pg.TxStatus() != 'I' || c.closing.Err() != nil {
-		s.end()
+		s.End()
 		return
 	}
 	if err != nil && fault.ClassOf(toFault(c.closing, err, working)) == fault.SchemaDrift {
 		c.forgetTables()
 	}
-	s.since = time.Now()
-	c.mu.Lock()
-	var old []*session
-	if len(c.idle[s.role]) < maxIdle {
-		c.idle[s.role] = append(c.idle[s.role], s)
-	} else {
-		old = append(old, s)
-	}
-	for len(c.idle[s.role]) > 0 && time.Since(c.idle[s.role][0].since) > idleFor {
-		old = append(old, c.idle[s.role][0])
-		c.idle[s.role] = c.idle[s.role][1:]
-	}
-	c.mu.Unlock()
-	for _, s := range old {
-		s.end()
-	}
+	c.idle.Give(s.role, s)
 }
 
-// end closes the session without waiting long.
-func (s *session) end() {
+// Alive asks the server for an answer.
+func (s *session) Alive(ctx context.Context) bool { return s.pg.Ping(ctx) == nil }
+
+// End closes the session without waiting long.
+func (s *session) End() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	s.pg.Close(ctx)

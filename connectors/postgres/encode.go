@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -208,10 +209,8 @@ func appendTextCell(dst []byte, v *page.Value) ([]byte, error) {
 		dst = text
 	}
 	text := dst[at+4:]
-	for _, c := range text {
-		if c == 0 {
-			return dst, badValue("contains a NUL character")
-		}
+	if bytes.IndexByte(text, 0) >= 0 {
+		return dst, badValue("contains a NUL character")
 	}
 	if !utf8.Valid(text) {
 		return dst, badValue("is not valid UTF-8")

@@ -92,7 +92,7 @@ func (r *reader) structured(q connectors.Query, schema string) (err error) {
 	if r.sel.Table, err = sqldb.ParseTable(q.Table, schema); err != nil {
 		return err
 	}
-	conditions, err := sqldb.BuildWhere(q.Where, "$", nil)
+	conditions, err := sqldb.BuildWhere(q.Where, sqldb.Numbered("$"))
 	if err != nil {
 		return err
 	}
@@ -267,14 +267,12 @@ func (r *reader) advance(values [][]byte, lookOnly bool) error {
 	for i, column := range st.keys {
 		raw := values[column]
 		if raw == nil {
-			return nullKey(r.sel.Query.Key[i])
+			return sqldb.NullKey(name, r.sel.Query.Key[i])
 		}
 		same = same && bytes.Equal(raw, r.position.Values[i].Data)
 	}
 	if same {
-		return fault.Of("E_QUERY").WithSource(name).
-			WithSentence("the key of the export is not unique").
-			WithFix("name columns in `key` that are unique together, then start the job again")
+		return sqldb.NotUnique(name)
 	}
 	if lookOnly {
 		return nil
@@ -309,15 +307,9 @@ func (r *reader) checkNullKeys(ctx context.Context) error {
 		return result.Err
 	}
 	if len(result.Rows) > 0 {
-		return nullKey(r.sel.Query.Key[0])
+		return sqldb.NullKey(name, r.sel.Query.Key[0])
 	}
 	return nil
-}
-
-func nullKey(column string) error {
-	return fault.Of("E_QUERY").WithSource(name).WithField(column).
-		WithSentence("the key of the export is null in some rows").
-		WithFix("name columns in `key` that are never null, or leave these rows out in the query")
 }
 
 // drainable is how much of a result is read to its end rather than cancelled.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"ropeway/connectors"
+	"ropeway/connectors/internal/sqldb"
 	"ropeway/protocol/fault"
 	"ropeway/protocol/page"
 )
@@ -232,12 +233,12 @@ func (b *builder) newPlan(shape *page.Shape, drop string) (*plan, error) {
 // row appends one record, or notes why it has no place in the table.
 func (b *builder) row(p *plan, r page.Record, index int) error {
 	if p.absent != "" {
-		b.fail(index, missingKey(p.absent))
+		b.fail(index, sqldb.MissingKey(name, p.absent))
 		return nil
 	}
 	for _, k := range p.keys {
 		if r.Values[k].IsNull() {
-			b.fail(index, missingKey(r.Shape.Names[k]))
+			b.fail(index, sqldb.MissingKey(name, r.Shape.Names[k]))
 			return nil
 		}
 	}
@@ -277,11 +278,6 @@ func (b *builder) degrade(f *fault.Error, r page.Record, index int) error {
 
 func (b *builder) fail(index int, f *fault.Error) {
 	b.rows.failed = append(b.rows.failed, connectors.Failure{Index: index, Fault: f})
-}
-
-func missingKey(field string) *fault.Error {
-	return fault.Of("E_MISSING").WithSource(name).WithField(field).
-		WithSentence("the record has no value in its key")
 }
 
 // append appends one row. A value that its column cannot hold takes the row

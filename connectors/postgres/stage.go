@@ -8,7 +8,6 @@ import (
 
 	"ropeway/connectors"
 	"ropeway/connectors/internal/sqldb"
-	"ropeway/protocol/fault"
 )
 
 // A stage is a temporary table that takes the rows of one chunk by COPY, from
@@ -149,8 +148,7 @@ func (w *work) update(ctx context.Context, s *stage, lo, hi int) error {
 	for n := lo; n < hi; n++ {
 		if !hit[n] {
 			w.failed = append(w.failed, connectors.Failure{Index: s.chunk.records[n],
-				Fault: fault.Of("E_MISSING").WithSource(name).WithField(w.spec.Key[0]).
-					WithSentence("there is no row with the key of the record")})
+				Fault: sqldb.NoSuchRow(name, w.spec.Key[0])})
 		}
 	}
 	return nil

@@ -6,13 +6,9 @@ package postgres
 
 import (
 	"context"
-	"net"
-	"strconv"
-	"strings"
 
 	"ropeway/connectors"
 	"ropeway/connectors/internal/sqldb"
-	"ropeway/protocol/fault"
 )
 
 const name = "postgres"
@@ -24,7 +20,7 @@ func Type() *connectors.Type {
 		Title:      "PostgreSQL",
 		Settings:   settingsSchema(),
 		Credential: credentialSchema(),
-		Target:     target,
+		Target:     sqldb.Endpoint,
 		Open: func(ctx context.Context, env connectors.Env, s connectors.Settings) (connectors.Conn, error) {
 			return open(ctx, env, s)
 		},
@@ -43,34 +39,10 @@ func Type() *connectors.Type {
 	}
 }
 
-// The words of the setting tls.
-const (
-	tlsDisable    = "disable"
-	tlsRequire    = "require"
-	tlsVerifyCA   = "verify-ca"
-	tlsVerifyFull = "verify-full"
-)
-
 func settingsSchema() connectors.Schema {
-	return connectors.Schema{Fields: []connectors.Field{
-		{Name: "host", Type: connectors.String, Required: true,
-			Doc: "Name or address of the server."},
-		{Name: "port", Type: connectors.Int, Default: int64(5432), Min: 1, Max: 65535,
-			Doc: "Port of the server."},
-		{Name: "database", Type: connectors.String, Required: true,
-			Doc: "Name of the database."},
-		{Name: "tls", Type: connectors.String, Default: tlsVerifyFull,
-			Enum: []string{tlsDisable, tlsRequire, tlsVerifyCA, tlsVerifyFull},
-			Doc:  "How the connection is encrypted and the server's certificate checked."},
-		{Name: "ca", Type: connectors.PEM,
-			Doc: "PEM certificates to trust instead of the system's."},
-		{Name: "schema", Type: connectors.String, Default: "public",
-			Doc: "Schema of tables that are named without one."},
-		{Name: "connectTimeout", Type: connectors.Duration, Default: "10s",
-			Doc: "Longest time to connect."},
-		{Name: "statementTimeout", Type: connectors.Duration, Default: "10m",
-			Doc: "Longest time of one statement, except of a read without key."},
-	}}
+	return connectors.Schema{Fields: append(sqldb.EndpointFields(5432), connectors.Field{
+		Name: "schema", Type: connectors.String, Default: "public",
+		Doc: "Schema of tables that are named without one."})}
 }
 
 func credentialSchema() connectors.Schema {
@@ -78,26 +50,4 @@ func credentialSchema() connectors.Schema {
 		{Name: "username", Type: connectors.String, Required: true, Doc: "Name of the role."},
 		{Name: "password", Type: connectors.String, Secret: true, Doc: "Password of the role."},
 	}}
-}
-
-// target is "host:port" as written. A host that could be anything but one name
-// or address (a socket, a list, options) is refused.
-func target(s connectors.Settings) (string, error) {
-	host := s.String("host")
-	if bare, ok := strings.CutPrefix(host, "["); ok {
-		if bare, ok = strings.CutSuffix(bare, "]"); !ok || net.ParseIP(bare) == nil {
-			return "", badHost()
-		}
-		host = bare
-	}
-	if host == "" || strings.HasPrefix(host, ".") || strings.ContainsAny(host, "/\\@,;? \t%[]=") ||
-		strings.Contains(host, ":") && net.ParseIP(host) == nil {
-		return "", badHost()
-	}
-	return net.JoinHostPort(host, strconv.FormatInt(s.Int("port"), 10)), nil
-}
-
-func badHost() error {
-	return fault.Of("E_SETTINGS").WithField("host").
-		WithCause("host must be one host name or one IP address")
 }

@@ -45,5 +45,5 @@ func (s *session) learnTypes(ctx context.Context, fields []pgconn.FieldDescripti
 // cut closes the connection without a word: its state is in doubt.
 func (s *session) cut() {
 	s.pg.Conn().Close()
-	s.end()
+	s.End()
 }

@@ -215,12 +215,12 @@ func (w *work) record(ctx context.Context, r page.Record, drop string) error {
 		w.plans[planKey{r.Shape, drop}] = p
 	}
 	if p.absent != "" {
-		return missingKey(p.absent)
+		return sqldb.MissingKey(name, p.absent)
 	}
 	for i, field := range p.fields {
 		v := &r.Values[field]
 		if v.IsNull() && w.spec.Mode != connectors.Insert && slices.Contains(w.spec.Key, r.Shape.Names[field]) {
-			return missingKey(r.Shape.Names[field])
+			return sqldb.MissingKey(name, r.Shape.Names[field])
 		}
 		bound, err := bind(v, affinityOf(p.types[i]), p.types[i])
 		if err != nil {
@@ -230,15 +230,9 @@ func (w *work) record(ctx context.Context, r page.Record, drop string) error {
 	}
 	changed, err := execute(ctx, p.stmt, p.args)
 	if err == nil && changed == 0 && w.spec.Mode == connectors.Update {
-		return fault.Of("E_MISSING").WithSource(name).WithField(w.spec.Key[0]).
-			WithSentence("there is no row with the key of the record")
+		return sqldb.NoSuchRow(name, w.spec.Key[0])
 	}
 	return err
-}
-
-func missingKey(field string) error {
-	return fault.Of("E_MISSING").WithSource(name).WithField(field).
-		WithSentence("the record has no value in its key")
 }
 
 func (w *work) newPlan(ctx context.Context, shape *page.Shape, drop string) (*plan, error) {

@@ -57,7 +57,7 @@ func newReader(q connectors.Query, after []byte, w *connectors.Writer) (*reader,
 	}
 	r := &reader{w: w, sel: sqldb.Select{Query: q, Placeholder: "?"}}
 	if q.Table != "" {
-		conditions, err := sqldb.BuildWhere(q.Where, "?", nil)
+		conditions, err := sqldb.BuildWhere(q.Where, sqldb.Numbered("?"))
 		if err != nil {
 			return nil, err
 		}
@@ -235,15 +235,13 @@ func (r *reader) advance(row []driver.Value) error {
 		case []byte:
 			*v = sqldb.CursorValue{Type: classBlob, Data: x}
 		default:
-			return nullKey(r.sel.Query.Key[i])
+			return sqldb.NullKey(name, r.sel.Query.Key[i])
 		}
 		same = same && v.Type == r.position.Values[i].Type &&
 			string(v.Data) == string(r.position.Values[i].Data)
 	}
 	if same {
-		return fault.Of("E_QUERY").WithSource(name).
-			WithSentence("the key of the export is not unique").
-			WithFix("name columns in `key` that are unique together, then start the job again")
+		return sqldb.NotUnique(name)
 	}
 	r.position.Values, r.resumed = values, true
 	return nil
@@ -273,12 +271,6 @@ func (r *reader) cursorArgs() ([]any, error) {
 
 func (r *reader) checkNullKeys(ctx context.Context, d db) error {
 	return d.each(ctx, r.sel.NullKeys(), r.args, func([]driver.Value) error {
-		return nullKey(r.sel.Query.Key[0])
+		return sqldb.NullKey(name, r.sel.Query.Key[0])
 	})
-}
-
-func nullKey(column string) error {
-	return fault.Of("E_QUERY").WithSource(name).WithField(column).
-		WithSentence("the key of the export is null in some rows").
-		WithFix("name columns in `key` that are never null, or leave these rows out in the query")
 }

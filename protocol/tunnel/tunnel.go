@@ -1,7 +1,7 @@
 // Package tunnel says what a tunnel is: an authenticated link between agent and
 // hub that carries many streams both ways. It owns the words Session and Stream
 // and the first bytes of every stream. It does not know sockets, TLS settings or
-// what the streams carry; a transport (tunnel/tcp) brings it to life and
+// what the streams carry; a transport (tunnel/tcp, tunnel/quic) brings it to life and
 // tunneltest holds the contract that every transport passes.
 package tunnel
 
@@ -79,7 +79,7 @@ type Stream interface {
 
 // Info describes a session.
 type Info struct {
-	Transport string              // "tcp"
+	Transport string              // "tcp" or "quic"
 	Local     string              // local address
 	Remote    string              // address of the other side, or of its proxy
 	TLS       tls.ConnectionState // who the other side is

@@ -122,14 +122,11 @@ func (a *app) outputFlag(c *cobra.Command) *cobra.Command {
 
 // settings lays the flags over environment, file and defaults.
 func (a *app) settings() (agent.Config, error) {
-	instance, file := a.flags.instance, a.flags.config
-	if instance == "" {
-		instance = a.env("ROPEWAY_AGENT_INSTANCE")
-	}
+	file := a.flags.config
 	if file == "" {
 		file = a.env("ROPEWAY_AGENT_CONFIG")
 	}
-	c, err := agent.ReadConfig(file, instance, a.Environ)
+	c, err := agent.ReadConfig(file, a.chosenInstance(), a.Environ)
 	if err != nil {
 		return c, err
 	}
@@ -140,7 +137,18 @@ func (a *app) settings() (agent.Config, error) {
 			*to = value
 		}
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return c, err
+	}
+	return c, actAsOwner(c.State)
+}
+
+// chosenInstance is the agent meant among several on this machine, "" for the only one.
+func (a *app) chosenInstance() string {
+	if a.flags.instance != "" {
+		return a.flags.instance
+	}
+	return a.env("ROPEWAY_AGENT_INSTANCE")
 }
 
 func (a *app) env(name string) string {

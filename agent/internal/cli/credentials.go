@@ -55,15 +55,15 @@ func (a *app) credentialSet() *cobra.Command {
 		if file == "" {
 			return usage("--file is missing: name a file with a JSON object, or - for standard input")
 		}
-		store, err := a.credentialStore()
-		if err != nil {
-			return err
-		}
 		text, err := a.readSecret("the credential", file, maxCredential)
 		if err != nil {
 			return err
 		}
 		fields, err := parseFields(text)
+		if err != nil {
+			return err
+		}
+		store, err := a.credentialStore() // may give up the right to read the file
 		if err != nil {
 			return err
 		}

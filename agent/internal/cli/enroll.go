@@ -33,11 +33,11 @@ func (a *app) enroll() *cobra.Command {
 		if tokenFile == "" {
 			return usage("--token-file is missing: name the file with the token, or - for standard input")
 		}
-		cfg, err := a.settings()
+		text, err := a.readSecret("the token", tokenFile, maxTokenFile)
 		if err != nil {
 			return err
 		}
-		text, err := a.readSecret("the token", tokenFile, maxTokenFile)
+		cfg, err := a.settings() // may give up the right to read the file
 		if err != nil {
 			return err
 		}
@@ -45,8 +45,10 @@ func (a *app) enroll() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if hub == "" {
-			hub = token.Hub
+		for _, url := range []string{cfg.Hub, token.Hub} {
+			if hub == "" {
+				hub = url
+			}
 		}
 		a.say("asking %s …", hub)
 		enrolled, err := agent.Enroll(c.Context(), cfg, token, hub)

@@ -103,14 +103,16 @@ func literal(written string, at netip.AddrPort) bool {
 var metadata = []netip.Addr{
 	netip.MustParseAddr("169.254.169.254"),
 	netip.MustParseAddr("fd00:ec2::254"),
+	netip.MustParseAddr("fd20:ce::254"),
 	netip.MustParseAddr("100.100.100.200"),
 	netip.MustParseAddr("168.63.129.16"),
 	netip.MustParseAddr("192.0.0.192"),
 }
 
 var (
-	nat64     = netip.MustParsePrefix("64:ff9b::/96")
-	sixToFour = netip.MustParsePrefix("2002::/16")
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48")
+	sixToFour  = netip.MustParsePrefix("2002::/16")
 
 	compatible = netip.MustParseAddr("::1:0:0") // below it: the old IPv4-compatible form
 )
@@ -124,7 +126,7 @@ func special(ip netip.Addr) string {
 	}
 	b := ip.As16()
 	switch {
-	case nat64.Contains(ip):
+	case nat64.Contains(ip), localNAT64.Contains(ip):
 		return special(netip.AddrFrom4([4]byte(b[12:])))
 	case sixToFour.Contains(ip):
 		return special(netip.AddrFrom4([4]byte(b[2:6])))

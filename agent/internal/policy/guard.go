@@ -176,7 +176,11 @@ func readFile(path string) (text []byte, warning string, err error) {
 	if !info.Mode().IsRegular() {
 		return nil, "", fmt.Errorf("%s is not a regular file", path)
 	}
-	if info.Mode().Perm()&0o022 != 0 {
+	if info.Mode().Perm()&0o002 != 0 {
+		return nil, "", fmt.Errorf("%s may be written by everybody (mode %04o); chmod o-w it and look through its rules",
+			path, info.Mode().Perm())
+	}
+	if info.Mode().Perm()&0o020 != 0 {
 		warning = fmt.Sprintf("%s may be written by others (mode %o)", path, info.Mode().Perm())
 	}
 	text, err = io.ReadAll(io.LimitReader(f, maxFile+1))

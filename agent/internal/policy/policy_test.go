@@ -445,3 +445,23 @@ func TestTheAgentsStateIsNoTarget(t *testing.T) {
 		t.Fatal("a connection reached the agent's own buffer")
 	}
 }
+
+// A policy that every user of the machine may write is nobody's word: it allows
+// nothing until its rights are corrected.
+func TestSecurity_S1_APolicyThatAnybodyMayWriteDeniesEverything(t *testing.T) {
+	s := open(t, sample)
+	for mode, want := range map[os.FileMode]policy.State{
+		0o644: policy.Loaded, 0o664: policy.Loaded, 0o666: policy.Broken, 0o602: policy.Broken,
+	} {
+		if err := os.Chmod(s.file, mode); err != nil {
+			t.Fatal(err)
+		}
+		s.Reload()
+		if got := s.Status(); got.State != want || (mode == 0o664) != (got.Warning != "") {
+			t.Errorf("mode %o: %+v, want %s", mode, got, want)
+		}
+		if err := s.Check(export("orders")); (err == nil) != (want == policy.Loaded) {
+			t.Errorf("mode %o: %v", mode, err)
+		}
+	}
+}

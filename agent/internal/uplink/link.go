@@ -32,6 +32,7 @@ type link struct {
 	bodies  bodies
 	yield   chan struct{} // closed when the uplink should make a new session
 	gone    chan struct{} // closed when the session has ended
+	taken   chan struct{} // closed at the hub's welcome
 
 	mu         sync.Mutex
 	working    bool // the Work call came
@@ -53,6 +54,7 @@ func newLink(u *Uplink, session tunnel.Session) *link {
 		out:     control.NewOutbox[*control.ToHub](),
 		yield:   make(chan struct{}),
 		gone:    make(chan struct{}),
+		taken:   make(chan struct{}),
 		calls:   map[uint64]*call{},
 		idle:    make(chan struct{}),
 	}

@@ -30,8 +30,11 @@ import (
 // test's. The real gateway meets this package in hub/internal/gateway.
 type handHub struct {
 	session tunnel.Session
-	client  control.AgentClient
-	work    control.Agent_WorkClient
+	// dialAgain makes another session of the same agent.
+	dialAgain func(ctx context.Context) (tunnel.Session, error)
+
+	client control.AgentClient
+	work   control.Agent_WorkClient
 }
 
 // rig connects an uplink with a hand-written hub; the first session is at hub.
@@ -49,11 +52,23 @@ func rig(t *testing.T, cfg uplink.Config) (*uplink.Uplink, <-chan *handHub) {
 		return tcp.Dial(ctx, l.Addr().String(), clientTLS, tcp.Options{Keepalive: time.Second})
 	}
 	u := uplink.New(cfg)
+	again := make(chan *handHub, cap(hubs))
+	go func() {
+		for {
+			select {
+			case h := <-hubs:
+				h.dialAgain = cfg.Dial
+				again <- h
+			case <-t.Context().Done():
+				return
+			}
+		}
+	}()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = u.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	return u, hubs
+	return u, again
 }
 
 func listen(t *testing.T, authority *ca.Authority, hubs chan<- *handHub) net.Listener {

@@ -97,9 +97,13 @@ func (l *link) receive(m *control.ToAgent) bool {
 	switch m := m.GetMessage().(type) {
 	case *control.ToAgent_Welcome:
 		l.mu.Lock()
+		first := l.welcomedAt.IsZero()
 		l.welcomedAt = time.Now()
 		l.mu.Unlock()
 		l.u.up(l, w)
+		if first {
+			close(l.taken)
+		}
 	case *control.ToAgent_RunStep:
 		l.start(m.RunStep)
 	case *control.ToAgent_Cancel:

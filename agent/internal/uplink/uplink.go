@@ -33,8 +33,12 @@ type Config struct {
 	// Dial makes a session. It is called again and again; it ends in some
 	// seconds at most.
 	Dial func(ctx context.Context) (tunnel.Session, error)
-	Hub  string // its address, for State and the log
-	Log  *slog.Logger
+	// Better waits until there is a better session than the one described, which
+	// works, and returns it; it is asked again when the hub does not take that
+	// one. An error says that there never will be. Nil: the first is the best.
+	Better func(ctx context.Context, now tunnel.Info) (tunnel.Session, error)
+	Hub    string // its address, for State and the log
+	Log    *slog.Logger
 	// Hello describes the agent. Process, start time and formats are filled in.
 	Hello *control.AgentHello
 	// Run does a step and returns its answer. Each call has a goroutine of its
@@ -125,12 +129,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 			u.down(nil, err)
 			continue
 		}
-		select {
-		case <-l.yield:
-		case <-ctx.Done():
-			l.end(context.Cause(ctx))
-		case <-u.drain:
-		}
+		l = u.keep(ctx, l)
 		retry.lived(l.welcomed(), l.reason())
 	}
 }
@@ -155,6 +154,11 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, dialFault(err)
 	}
+	return u.begin(ctx, session)
+}
+
+// begin serves a session in the background.
+func (u *Uplink) begin(ctx context.Context, session tunnel.Session) (*link, error) {
 	l := newLink(u, session)
 	u.mu.Lock()
 	if u.draining {
@@ -224,10 +228,13 @@ func (u *Uplink) State() State {
 	return s
 }
 
+// drainLimit is how long running calls may take to end.
+const drainLimit = 30 * time.Second
+
 // Drain tells the hub that nothing new may start here, waits for the running
 // calls (until ctx ends, 30 s at most), closes the session and lets Run end.
 func (u *Uplink) Drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, drainLimit)
 	defer cancel()
 	u.mu.Lock()
 	if !u.draining {

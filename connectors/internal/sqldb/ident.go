@@ -16,6 +16,11 @@ func Quote(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
+// Backtick writes an identifier in backticks, as MySQL has it in every mode.
+func Backtick(name string) string {
+	return "`" + strings.ReplaceAll(name, "`", "``") + "`"
+}
+
 // QuoteAll quotes and joins names with ", ".
 func QuoteAll(names []string) string {
 	quoted := make([]string, len(names))
@@ -29,11 +34,14 @@ func QuoteAll(names []string) string {
 type Table struct{ Schema, Name string }
 
 // String is the quoted name.
-func (t Table) String() string {
+func (t Table) String() string { return t.Quoted(Quote) }
+
+// Quoted is the name with each part quoted by quote.
+func (t Table) Quoted(quote func(string) string) string {
 	if t.Schema == "" {
-		return Quote(t.Name)
+		return quote(t.Name)
 	}
-	return Quote(t.Schema) + "." + Quote(t.Name)
+	return quote(t.Schema) + "." + quote(t.Name)
 }
 
 // maxIdentifier bounds each part of a name, in bytes.

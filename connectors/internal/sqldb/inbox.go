@@ -53,11 +53,16 @@ func (i Inbox) Correct() string {
 
 // NotAllowed is the fault of a role that may not make or use the table.
 func (i Inbox) NotAllowed(source, cause string) *fault.Error {
+	return InboxNotAllowed(source, cause, i.Script())
+}
+
+// InboxNotAllowed is the fault of a role that may not make or use the table
+// that script makes.
+func InboxNotAllowed(source, cause, script string) *fault.Error {
 	return fault.Of("E_PERMISSION").WithSource(source).
 		WithSentence("the inbox table is missing and the role may not make it").WithCause(cause).
 		WithFix(fmt.Sprintf("run this as an administrator, grant the role INSERT, SELECT and UPDATE "+
-			"on it, then resume the job: %s; or set `inbox: false` and accept a weaker guarantee",
-			i.Script()))
+			"on it, then resume the job: %s; or set `inbox: false` and accept a weaker guarantee", script))
 }
 
 // EncodeAnswer writes an answer for the inbox.

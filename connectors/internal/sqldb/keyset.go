@@ -7,11 +7,20 @@ import (
 	"ropeway/connectors"
 )
 
-// A Select builds the statements of a read. Placeholders are "$1" or "?1".
+// A Select builds the statements of a read. Placeholders are "$1" or "?1",
+// unless Mark writes something else.
 type Select struct {
 	Query       connectors.Query
 	Table       Table  // of a structured query
 	Placeholder string // "$" or "?"
+
+	// Quote writes identifiers; nil = Quote.
+	Quote func(name string) string
+	// Mark writes parameter n, counted from 1; nil = Placeholder and n.
+	Mark func(n int) string
+	// ByColumn compares the columns of a key one after the other, for systems
+	// that use no index for a comparison of rows.
+	ByColumn bool
 
 	// Columns are the expressions to select; "" = all columns.
 	Columns string
@@ -29,7 +38,7 @@ type Select struct {
 // in parentheses. The line break ends a comment that the query may end with.
 func (s Select) source() string {
 	if s.Query.SQL == "" {
-		return s.Table.String() + " AS q"
+		return s.Table.Quoted(s.quoting()) + " AS q"
 	}
 	return "(" + TrimStatement(s.Query.SQL) + "\n) AS q"
 }
@@ -63,7 +72,7 @@ func (s Select) Keyset(afterCursor bool, limit int) string {
 func (s Select) NullKeys() string {
 	nulls := make([]string, len(s.Query.Key))
 	for i, k := range s.Query.Key {
-		nulls[i] = "q." + Quote(k) + " IS NULL"
+		nulls[i] = s.column(k) + " IS NULL"
 	}
 	conditions := and(s.Conditions, "("+strings.Join(nulls, " OR ")+")")
 	return "SELECT 1 FROM " + s.source() + where(conditions) + " LIMIT 1"
@@ -76,23 +85,64 @@ func (s Select) list() string {
 	return s.Columns
 }
 
+// At finds at most two rows whose key the system holds equal to the cursor's.
+func (s Select) At() string {
+	parts := make([]string, len(s.Query.Key))
+	for i, k := range s.Query.Key {
+		parts[i] = s.column(k) + " = " + s.keyMark(i)
+	}
+	return "SELECT 1 FROM " + s.source() + where(and(s.Conditions, strings.Join(parts, " AND "))) + " LIMIT 2"
+}
+
+func (s Select) quoting() func(string) string {
+	if s.Quote == nil {
+		return Quote
+	}
+	return s.Quote
+}
+
+func (s Select) column(name string) string { return "q." + s.quoting()(name) }
+
+func (s Select) keyMark(i int) string {
+	if s.Mark != nil {
+		return s.Mark(s.Bound + i + 1)
+	}
+	return s.Placeholder + strconv.Itoa(s.Bound+i+1)
+}
+
 func (s Select) keyList() string {
 	keys := make([]string, len(s.Query.Key))
 	for i, k := range s.Query.Key {
-		keys[i] = "q." + Quote(k)
+		keys[i] = s.column(k)
 	}
 	return strings.Join(keys, ", ")
 }
 
 func (s Select) after() string {
+	if s.ByColumn {
+		return s.afterByColumn()
+	}
 	marks := make([]string, len(s.Query.Key))
 	for i := range marks {
-		marks[i] = s.Placeholder + strconv.Itoa(s.Bound+i+1)
+		marks[i] = s.keyMark(i)
 	}
 	if len(marks) == 1 {
 		return s.keyList() + " > " + marks[0]
 	}
 	return "(" + s.keyList() + ") > (" + strings.Join(marks, ", ") + ")"
+}
+
+// afterByColumn is a > 1 or, for more columns, a >= 1 AND (a > 1 OR (a = 1 AND
+// …)): the first part is what an index is used for.
+func (s Select) afterByColumn() string {
+	last := len(s.Query.Key) - 1
+	text := s.column(s.Query.Key[last]) + " > " + s.keyMark(last)
+	for i := last - 1; i >= 0; i-- {
+		column, mark := s.column(s.Query.Key[i]), s.keyMark(i)
+		text = column + " >= " + mark + " AND (" + column + " > " + mark + " OR (" + column + " = " + mark +
+			" AND " + text + "))"
+	}
+	return text
 }
 
 func where(conditions string) string {

@@ -20,13 +20,29 @@ type Conditions struct {
 // maxListed bounds the values of one "in".
 const maxListed = 10_000
 
-// BuildWhere turns a query's conditions into text with placeholders. cast, if
-// not nil, wraps a placeholder for the column it is compared with.
-func BuildWhere(w connectors.Where, placeholder string, cast func(column, mark string) string) (Conditions, error) {
+// Marks is how conditions are written in a system's SQL.
+type Marks struct {
+	// Quote writes identifiers; nil = Quote.
+	Quote func(name string) string
+	// Value writes value n, counted from 1: a text, a boolean or a
+	// json.Number.
+	Value func(n int, v any) string
+}
+
+// Numbered marks values by placeholder and number, such as $1.
+func Numbered(placeholder string) Marks {
+	return Marks{Value: func(n int, _ any) string { return placeholder + strconv.Itoa(n) }}
+}
+
+// BuildWhere turns a query's conditions into text.
+func BuildWhere(w connectors.Where, m Marks) (Conditions, error) {
 	if w.SQL != "" {
 		return Conditions{SQL: "(" + TrimStatement(w.SQL) + "\n)"}, nil
 	}
-	b := whereBuilder{placeholder: placeholder, cast: cast}
+	if m.Quote == nil {
+		m.Quote = Quote
+	}
+	b := whereBuilder{marks: m}
 	var parts []string
 	for _, c := range w.All {
 		part, err := b.condition(c)
@@ -40,13 +56,12 @@ func BuildWhere(w connectors.Where, placeholder string, cast func(column, mark s
 }
 
 type whereBuilder struct {
-	placeholder string
-	cast        func(column, mark string) string
-	values      []any
+	marks  Marks
+	values []any
 }
 
 func (b *whereBuilder) condition(c connectors.Condition) (string, error) {
-	column := "q." + Quote(c.Column)
+	column := "q." + b.marks.Quote(c.Column)
 	switch c.Op {
 	case "is null":
 		return column + " IS NULL", nil
@@ -59,7 +74,7 @@ func (b *whereBuilder) condition(c connectors.Condition) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return column + " " + strings.ToUpper(c.Op) + " " + b.bind(c.Column, v), nil
+	return column + " " + strings.ToUpper(c.Op) + " " + b.bind(v), nil
 }
 
 func (b *whereBuilder) list(c connectors.Condition, column string) (string, error) {
@@ -79,18 +94,14 @@ func (b *whereBuilder) list(c connectors.Condition, column string) (string, erro
 		if err != nil {
 			return "", err
 		}
-		marks[i] = b.bind(c.Column, v)
+		marks[i] = b.bind(v)
 	}
 	return column + " IN (" + strings.Join(marks, ", ") + ")", nil
 }
 
-func (b *whereBuilder) bind(column string, v any) string {
+func (b *whereBuilder) bind(v any) string {
 	b.values = append(b.values, v)
-	mark := b.placeholder + strconv.Itoa(len(b.values))
-	if b.cast == nil {
-		return mark
-	}
-	return b.cast(column, mark)
+	return b.marks.Value(len(b.values), v)
 }
 
 func scalar(raw json.RawMessage) (any, error) {

@@ -77,7 +77,7 @@ func watch(ctx context.Context, u *uplink.Uplink) {
 	for ctx.Err() == nil {
 		if s := u.State(); s.LastError != nil && s.LastError.Code != last {
 			last = s.LastError.Code
-			fmt.Println("down", last)
+			fmt.Println("down", last, s.LastError.Cause)
 		}
 		select {
 		case <-time.After(10 * time.Millisecond):
