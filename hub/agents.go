@@ -44,6 +44,30 @@ func (h *hub) hello(ctx context.Context, id certs.Identity, process []byte) (gat
 	return gateway.AgentInfo{Name: agent.Name, Group: agent.Group, GroupName: agent.GroupName, Epoch: epoch}, nil
 }
 
+// revokedEvery is how often living sessions are compared with the store.
+const revokedEvery = 4 * time.Second
+
+// endRevoked ends the sessions of agents that were revoked in any other way than
+// through this process: by another replica, or by hand (PROMISES S4).
+func (h *hub) endRevoked(ctx context.Context) {
+	tick := time.NewTicker(revokedEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, p := range h.gateway.Agents() {
+			id := certs.Identity{Tenant: p.Tenant, Environment: p.Environment, Agent: p.Agent}
+			if err := h.issuer.Live(ctx, id); fault.CodeOf(err) == "E_REVOKED" {
+				h.log.Warn("session of a revoked agent ended", "agent", p.Agent, "name", p.Name)
+				h.gateway.Close(p.Agent, err)
+			}
+		}
+	}
+}
+
 // agentsChanged follows an agent that came or went.
 func (h *hub) agentsChanged(_, _, group page.ID) {
 	h.engine.AgentsChanged(context.Background(), group)
@@ -51,7 +75,7 @@ func (h *hub) agentsChanged(_, _, group page.ID) {
 
 // egress are the rules for what steps of a tenant may dial from the hub.
 func (h *hub) egress(tenant page.ID) egress.Rules {
-	rules := egress.Rules{}
+	rules := egress.Rules{Own: secretAddresses(h.secrets)}
 	for _, l := range []string{h.listener.Addr().String(), h.ops.Addr().String()} {
 		if ap, err := netip.ParseAddrPort(l); err == nil {
 			rules.Own = append(rules.Own, ap)

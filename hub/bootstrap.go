@@ -30,7 +30,7 @@ func lockData(dir string) (release func(), err error) {
 		return nil, fmt.Errorf("make data folder: %w", err)
 	}
 	path := filepath.Join(dir, "hub.lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
@@ -58,8 +58,8 @@ func bootstrap(ctx context.Context, c Config, s *store.Store, gate *access.Gate)
 	}
 	path := filepath.Join(c.Data, adminToken)
 	if len(tokens) > 0 {
-		_, err := os.Stat(path)
-		if !errors.Is(err, os.ErrNotExist) || tokens[0].LastUsed != nil {
+		_, err := os.Lstat(path)
+		if !errors.Is(err, os.ErrNotExist) || len(tokens) > 1 || tokens[0].LastUsed != nil || tokens[0].Revoked != nil {
 			return "", nil
 		}
 		// The token of a first start that ended before its file was written: nobody has it.

@@ -44,11 +44,13 @@ type QueueConfig struct {
 	URL string `yaml:"url"`
 }
 
-// SecretsConfig chooses the secret engine. Engine is embedded; KeyFile holds the
-// key that wraps all others and belongs on another disk than Data.
+// SecretsConfig chooses the secret engine. Engine is embedded or vault; KeyFile
+// holds the key that wraps all others of the embedded one and belongs on another
+// disk than Data.
 type SecretsConfig struct {
-	Engine  string `yaml:"engine"`
-	KeyFile string `yaml:"keyFile"`
+	Engine  string      `yaml:"engine"`
+	KeyFile string      `yaml:"keyFile"`
+	Vault   VaultConfig `yaml:"vault"`
 }
 
 // DefaultConfig is what `serve` uses without any setting.
@@ -58,7 +60,7 @@ func DefaultConfig() Config {
 		Listen:    "0.0.0.0:8443",
 		OpsListen: "127.0.0.1:9090",
 		Queue:     QueueConfig{URL: "embedded"},
-		Secrets:   SecretsConfig{Engine: "embedded"},
+		Secrets:   defaultSecrets(),
 		Log:       "info",
 	}
 }
@@ -94,6 +96,7 @@ func decodeConfig(r io.Reader, c *Config) error {
 
 // settings maps the names of environment variables to fields.
 func (c *Config) settings() map[string]*string {
+	const vault = "ROPEWAY_HUB_SECRETS_VAULT_"
 	return map[string]*string{
 		"ROPEWAY_HUB_DATA":             &c.Data,
 		"ROPEWAY_HUB_LISTEN":           &c.Listen,
@@ -103,6 +106,18 @@ func (c *Config) settings() map[string]*string {
 		"ROPEWAY_HUB_SECRETS_ENGINE":   &c.Secrets.Engine,
 		"ROPEWAY_HUB_SECRETS_KEY_FILE": &c.Secrets.KeyFile,
 		"ROPEWAY_HUB_LOG":              &c.Log,
+		vault + "ADDRESS":              &c.Secrets.Vault.Address,
+		vault + "MOUNT":                &c.Secrets.Vault.Mount,
+		vault + "TRANSIT":              &c.Secrets.Vault.Transit,
+		vault + "NAMESPACE":            &c.Secrets.Vault.Namespace,
+		vault + "CA":                   &c.Secrets.Vault.CA,
+		vault + "AUTH":                 &c.Secrets.Vault.Auth,
+		vault + "AUTH_MOUNT":           &c.Secrets.Vault.AuthMount,
+		vault + "ROLE_ID_FILE":         &c.Secrets.Vault.RoleIDFile,
+		vault + "SECRET_ID_FILE":       &c.Secrets.Vault.SecretIDFile,
+		vault + "ROLE":                 &c.Secrets.Vault.Role,
+		vault + "JWT_FILE":             &c.Secrets.Vault.JWTFile,
+		vault + "TOKEN_FILE":           &c.Secrets.Vault.TokenFile,
 	}
 }
 
@@ -142,8 +157,8 @@ func (c Config) Validate() error {
 	if c.Queue.URL != "embedded" {
 		return fmt.Errorf("queue.url %q: this version has the embedded queue only; write embedded", c.Queue.URL)
 	}
-	if c.Secrets.Engine != "embedded" {
-		return fmt.Errorf("secrets.engine %q: this version has the embedded engine only; write embedded", c.Secrets.Engine)
+	if err := c.Secrets.validate(); err != nil {
+		return err
 	}
 	switch c.Log {
 	case "debug", "info", "warn", "error":
@@ -206,11 +221,34 @@ queue:
   url: embedded
 
 secrets:
-  # Where credentials and data keys are kept: embedded = sealed files in the data folder.
+  # Where credentials and data keys are kept: embedded = sealed files in the data folder,
+  # vault = HashiCorp Vault (docs/vault.md). It cannot be changed once there is data.
   engine: embedded
-  # The key that wraps all others. Keep it on another disk than the data;
+  # embedded: the key that wraps all others. Keep it on another disk than the data;
   # empty = keys/kek in the data folder.
   keyFile: ""
+  # vault: what proves who the hub is comes from files, never from here.
+  vault:
+    # https://HOST:PORT; http on loopback only.
+    address: ""
+    # Mounts of the KV engine (version 2) and of the transit engine.
+    mount: secret
+    transit: transit
+    # Namespace of Vault Enterprise.
+    namespace: ""
+    # PEM file of the authority of Vault's certificate; empty = those of the system.
+    ca: ""
+    # How the hub signs in: approle, kubernetes or token; authMount: empty = as auth says.
+    auth: approle
+    authMount: ""
+    # approle
+    roleIdFile: ""
+    secretIdFile: ""
+    # kubernetes
+    role: ""
+    jwtFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+    # token: read again when Vault takes it no more
+    tokenFile: ""
 
 # Least level written to standard error: debug, info, warn or error.
 log: info

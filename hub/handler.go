@@ -23,7 +23,7 @@ import (
 func (h *hub) handler() http.Handler {
 	return api.New(api.Config{
 		Version: h.version, Access: callers{h.access}, Places: h.store, Objects: h.store, Jobs: h.store,
-		Parked: h.store, Flows: h.engine, Connections: steering{h}, Secrets: credentials{h}, Agents: agents{h},
+		Parked: h.store, Flows: flows{h.engine, h}, Connections: steering{h}, Secrets: credentials{h}, Agents: agents{h},
 		Audit: h.store, Connectors: catalog{}, Changed: h.changed, Clock: time.Now, Log: h.log,
 	})
 }
@@ -51,6 +51,7 @@ func (c callers) Authenticate(ctx context.Context, token string) (api.Caller, er
 	if err != nil {
 		return api.Caller{}, err
 	}
+	proved(ctx, p.Name)
 	return api.Caller{Name: p.Name, Tenant: p.Tenant, Role: string(p.Role), Environments: p.Environments}, nil
 }
 
@@ -95,13 +96,9 @@ func (s steering) steer(
 	if err != nil {
 		return err
 	}
-	if err := do(o.ID); err != nil {
-		return err
-	}
-	return s.store.Audit(ctx, model.AuditEntry{
-		At: time.Now(), Tenant: scope.Tenant, Environment: scope.Environment, Actor: actor, Action: action,
-		Kind: string(model.KindConnection), Object: name,
-	})
+	e := entryOf(scope, action, string(model.KindConnection), name)
+	e.Actor = actor
+	return s.audit(ctx, e, func() error { return do(o.ID) })
 }
 
 // credentials takes the values of credentials in; they never come out.
@@ -111,12 +108,10 @@ type credentials struct{ *hub }
 func (c credentials) Set(
 	ctx context.Context, credential model.Object, fields map[string]string, actor string,
 ) (uint64, error) {
-	if err := c.secrets.Put(ctx, credential.Tenant, credential.Environment, credential.ID, fields); err != nil {
-		return 0, err
-	}
-	err := c.store.Audit(ctx, model.AuditEntry{
-		At: time.Now(), Tenant: credential.Tenant, Environment: credential.Environment, Actor: actor,
-		Action: "secret set", Kind: string(model.KindCredential), Object: credential.Name,
+	e := entryOf(credential.Place(), "secret set", string(model.KindCredential), credential.Name)
+	e.Actor = actor
+	err := c.audit(ctx, e, func() error {
+		return c.secrets.Put(ctx, credential.Tenant, credential.Environment, credential.ID, fields)
 	})
 	if err != nil {
 		return 0, err

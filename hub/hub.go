@@ -10,11 +10,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 
 	"ropeway/certs"
@@ -30,6 +30,7 @@ import (
 	"ropeway/hub/internal/secret"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/page"
+	"ropeway/protocol/tunnel"
 	"ropeway/protocol/tunnel/tcp"
 )
 
@@ -45,7 +46,7 @@ type hub struct {
 	local       net.Listener
 	store       *store.Store
 	queue       *queue.Queue
-	secrets     *secret.Embedded
+	secrets     secret.Engine
 	authority   *ca.Authority
 	certificate certs.ServerCertificate
 	gateway     *gateway.Gateway
@@ -62,11 +63,15 @@ func Run(ctx context.Context, c Config, version string, out io.Writer, log *slog
 	if err := c.Validate(); err != nil {
 		return err
 	}
+	private()
 	release, err := lockData(c.Data)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if err := checkData(c.Data, log); err != nil {
+		return err
+	}
 	h := &hub{config: c, log: log, version: version}
 	defer h.close()
 	for _, open := range []func(context.Context) error{
@@ -97,15 +102,13 @@ func (h *hub) listen(context.Context) error {
 }
 
 func (h *hub) openSecrets(context.Context) error {
-	engine, err := secret.Open(secret.Config{
-		Dir: filepath.Join(h.config.Data, "secrets"), KeyFile: h.config.keyFile(),
-	})
-	h.secrets = engine
+	var err error
+	h.secrets, err = openSecrets(h.config, h.log)
 	return err
 }
 
 func (h *hub) openStore(ctx context.Context) error {
-	s, err := store.Open(ctx, h.config.storeURL())
+	s, err := store.Open(ctx, h.config.storeURL(), store.WithAuditSigner(h.signAudit))
 	if err != nil {
 		return err
 	}
@@ -116,6 +119,11 @@ func (h *hub) openStore(ctx context.Context) error {
 		h.log.Info("first start: the administrator signs in with the token in this file", "file", path)
 	}
 	return err
+}
+
+// signAudit signs heads of the audit log with a key that the store has not.
+func (h *hub) signAudit(tenant page.ID, data []byte) (page.Hash, error) {
+	return h.secrets.MAC(context.Background(), tenant, "audit head", data)
 }
 
 func (h *hub) openAuthority(context.Context) error {
@@ -210,9 +218,12 @@ func (h *hub) run(ctx context.Context, out io.Writer) error {
 	group, working := errgroup.WithContext(working)
 	group.Go(func() error { return h.engine.Run(working) })
 	group.Go(func() error { return h.connections.Run(working) })
-	web := newWebListener(h.listener.Addr())
-	group.Go(func() error { return h.port(web).run(working) })
-	group.Go(func() error { return serveUntil(working, h.webServer(), web) })
+	group.Go(func() error { h.endRevoked(working); return nil })
+	web, strangers := newWebListener(h.listener.Addr()), newVisitors(maxVisitors)
+	group.Go(func() error { return h.port(web, strangers).run(working) })
+	quic := h.listenQUIC()
+	group.Go(func() error { h.serveQUIC(working, quic); return nil })
+	group.Go(func() error { return serveUntil(working, h.webServer(strangers), web) })
 	group.Go(func() error { return serveUntil(working, h.opsServer(), h.ops) })
 	group.Go(func() error { return serveUntil(working, h.localServer(), h.local) })
 	group.Go(func() error {
@@ -224,9 +235,11 @@ func (h *hub) run(ctx context.Context, out io.Writer) error {
 		}
 		return nil
 	})
+	group.Go(func() error { answerWatchdog(working, h.log, func() { h.gateway.Agents() }); return nil })
 	if _, err := fmt.Fprintln(out, "ready "+h.url()); err != nil {
 		return err
 	}
+	notify(h.log, daemon.SdNotifyReady)
 	return group.Wait()
 }
 
@@ -234,17 +247,18 @@ func (h *hub) run(ctx context.Context, out io.Writer) error {
 // out nothing more.
 func (h *hub) drain() {
 	h.log.Info("draining")
+	notify(h.log, daemon.SdNotifyStopping)
 	limited, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	h.queue.Drain()
 	h.gateway.Drain(limited)
 }
 
-func (h *hub) port(web *webListener) *port {
+func (h *hub) port(web *webListener, strangers *visitors) *port {
 	roots := h.authority.Roots()
 	enrollTLS := certs.HubEnrollTLS(h.certificate)
 	return &port{
-		listener: h.listener, log: h.log, enroll: enrollTLS, webConns: web,
+		listener: h.listener, log: h.log, enroll: enrollTLS, webConns: web, visitors: strangers,
 		tunnel: certs.HubTunnelTLS(h.certificate, roots, h.authority.TrustDomain(), h.issuer.Revoked),
 		web: &tls.Config{
 			GetCertificate: h.certificate, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"},
@@ -264,15 +278,19 @@ func (h *hub) serveTunnel(ctx context.Context, conn *tls.Conn) {
 		conn.Close()
 		return
 	}
-	if err := h.gateway.Serve(ctx, session); err != nil && ctx.Err() == nil {
-		h.log.Info("tunnel ended", "remote", conn.RemoteAddr().String(), "cause", err)
-	}
+	h.serveSession(ctx, session)
 }
 
-func (h *hub) webServer() *http.Server {
-	return &http.Server{
-		Handler: h.handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
+// serveSession serves a tunnel until it ends, whatever it runs over.
+func (h *hub) serveSession(ctx context.Context, session tunnel.Session) {
+	info := session.Info()
+	if id, err := certs.PeerIdentity(info.TLS); err == nil {
+		if err := h.issuer.Proved(ctx, info.TLS.PeerCertificates[0], id); err != nil {
+			h.log.Warn("key of agent not noted", "agent", id.Agent, "error", err)
+		}
+	}
+	if err := h.gateway.Serve(ctx, session); err != nil && ctx.Err() == nil {
+		h.log.Info("tunnel ended", "remote", info.Remote, "cause", err)
 	}
 }
 
@@ -288,4 +306,5 @@ func (h *hub) close() {
 	if h.store != nil {
 		h.store.Close()
 	}
+	closeSecrets(h.secrets)
 }

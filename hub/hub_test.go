@@ -72,8 +72,8 @@ func start(t *testing.T, data string) running {
 	return r
 }
 
-// get asks the API with the token in admin.token.
-func (r running) get(t *testing.T, path, token string) (int, string) {
+// roots are the authority of this hub.
+func (r running) roots(t *testing.T) *x509.CertPool {
 	t.Helper()
 	root, err := os.ReadFile(filepath.Join(r.config.Data, "ca.pem"))
 	if err != nil {
@@ -81,14 +81,26 @@ func (r running) get(t *testing.T, path, token string) (int, string) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(root)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
-	defer transport.CloseIdleConnections()
+	return roots
+}
+
+// client speaks HTTP/2 to the hub.
+func (r running) client(t *testing.T) *http.Client {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: r.roots(t)}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// get asks the API with the token in admin.token.
+func (r running) get(t *testing.T, path, token string) (int, string) {
+	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, r.url+path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
-	resp, err := (&http.Client{Transport: transport}).Do(req)
+	resp, err := r.client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +110,29 @@ func (r running) get(t *testing.T, path, token string) (int, string) {
 		t.Fatal(err)
 	}
 	return resp.StatusCode, string(body)
+}
+
+// post sends JSON to the API.
+func (r running) post(t *testing.T, path, token, body string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, r.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := r.client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
 }
 
 func (r running) token(t *testing.T) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -14,7 +15,6 @@ import (
 	"time"
 
 	"ropeway/hub/internal/access"
-	"ropeway/hub/internal/secret"
 	"ropeway/hub/internal/store"
 	"ropeway/protocol/fault"
 	"ropeway/protocol/page"
@@ -51,7 +51,24 @@ func (h *hub) localServer() *http.Server {
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	return &http.Server{Handler: onlyPrograms(mux), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
+}
+
+// localHost is the only Host that a request on the local socket may name.
+const localHost = "hub"
+
+// onlyPrograms refuses what a browser sends that was led to the socket through
+// some bridge: another Host, an Origin.
+func onlyPrograms(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != localHost || len(r.Header["Origin"]) > 0 || len(r.Header["Sec-Fetch-Site"]) > 0 {
+			w.WriteHeader(http.StatusForbidden)
+			_ = json.NewEncoder(w).Encode(fault.Of("E_FORBIDDEN").
+				WithCause("this socket is for programs of this machine").WithFix("call it as http://" + localHost + "/…"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func localAnswer(w http.ResponseWriter, text string, err error) {
@@ -110,7 +127,7 @@ func Admin(ctx context.Context, data, verb string, out io.Writer) error {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://hub/admin/"+verb, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+localHost+"/admin/"+verb, nil)
 	if err != nil {
 		return err
 	}
@@ -145,8 +162,9 @@ func Check(ctx context.Context, c Config, out io.Writer) error {
 		return nil
 	}
 	defer release()
-	secrets, err := secret.Open(secret.Config{Dir: filepath.Join(c.Data, "secrets"), KeyFile: c.keyFile()})
+	secrets, err := openSecrets(c, slog.New(slog.DiscardHandler))
 	if err == nil {
+		defer closeSecrets(secrets)
 		err = secrets.Health(ctx)
 	}
 	if err != nil {

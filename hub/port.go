@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -14,11 +15,8 @@ import (
 	"ropeway/protocol/tunnel/tcp"
 )
 
-// Bounds of what strangers may cost (PROMISES S8).
-const (
-	handshakeTimeout = 10 * time.Second
-	maxHandshakes    = 1024 // TLS handshakes under way at once
-)
+// handshakeTimeout bounds the TLS handshake (PROMISES S8).
+const handshakeTimeout = 10 * time.Second
 
 // port is the one TCP port of the hub. It finishes each TLS handshake in time
 // and hands the connection to its owner by the protocol that was agreed on.
@@ -30,10 +28,10 @@ type port struct {
 	onTunnel func(ctx context.Context, conn *tls.Conn)
 	onEnroll func(ctx context.Context, conn *tls.Conn)
 	webConns *webListener
+	visitors *visitors
 	log      *slog.Logger
 
-	slots chan struct{}
-	work  sync.WaitGroup
+	work sync.WaitGroup
 }
 
 // choose picks the TLS configuration by what the client offers. A client that
@@ -50,48 +48,78 @@ func (p *port) choose(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 
 // run accepts connections until ctx ends, then waits for those it handed on.
 func (p *port) run(ctx context.Context) error {
-	p.slots = make(chan struct{}, maxHandshakes)
 	stop := context.AfterFunc(ctx, func() { p.listener.Close() })
 	defer stop()
 	config := &tls.Config{GetConfigForClient: p.choose, MinVersion: tls.VersionTLS12}
 	for {
 		raw, err := p.listener.Accept()
-		if err != nil {
+		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+			closeIfAny(raw)
 			p.work.Wait()
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
+			return unlessEnded(ctx, err)
 		}
-		select {
-		case p.slots <- struct{}{}:
-		default:
-			raw.Close() // full: strangers wait, agents come back by themselves
+		if err != nil {
+			// Out of file descriptors, or a peer that left at once: neither ends a hub.
+			p.log.Warn("connection not accepted", "error", err)
+			pause(ctx, acceptPause)
 			continue
 		}
-		p.work.Add(1)
-		go func() {
-			defer p.work.Done()
-			p.handshake(ctx, tls.Server(tcp.Wrap(raw), config))
-		}()
+		conn, ok := raw.(*net.TCPConn)
+		if !ok {
+			return fmt.Errorf("accept %T: the port serves TCP only", raw)
+		}
+		v := p.visitors.enter(conn)
+		if v == nil {
+			raw.Close() // full: an agent comes back by itself
+			continue
+		}
+		p.work.Go(func() { p.handshake(ctx, v, tls.Server(tcp.Wrap(v), config)) })
 	}
 }
 
-// handshake ends within its time-out; the slot is free as soon as it is over.
-func (p *port) handshake(ctx context.Context, conn *tls.Conn) {
+// acceptPause keeps an accept that fails from burning a core.
+const acceptPause = 50 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// unlessEnded is err while ctx goes on: nobody closes the listener but its end.
+func unlessEnded(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func closeIfAny(conn net.Conn) {
+	if conn != nil {
+		conn.Close()
+	}
+}
+
+// handshake ends within its time-out. An agent's certificate makes it known;
+// who enrolls or speaks HTTP stays a visitor until it has proved something.
+func (p *port) handshake(ctx context.Context, v *visitor, conn *tls.Conn) {
 	limited, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	err := conn.HandshakeContext(limited)
 	cancel()
-	<-p.slots
 	if err != nil {
+		v.known()
 		p.log.Debug("handshake refused", "remote", conn.RemoteAddr().String(), "error", err)
 		conn.Close()
 		return
 	}
+	v.shakenHands(conn)
 	switch conn.ConnectionState().NegotiatedProtocol {
 	case tunnel.ALPN:
+		v.known()
 		p.onTunnel(ctx, conn)
 	case tunnel.ALPNEnroll:
+		defer v.known()
 		p.onEnroll(ctx, conn)
 	default:
 		p.webConns.give(conn)

@@ -23,6 +23,7 @@ type cost struct {
 
 func (c cost) rate(rows int) float64          { return float64(rows) / c.wall.Seconds() }
 func (c cost) cpuPerMillion(rows int) float64 { return c.cpu.Seconds() * 1e6 / float64(rows) }
+func (c cost) hubPerMillion(rows int) float64 { return c.hubCPU.Seconds() * 1e6 / float64(rows) }
 
 // runCopyPipe is the fastest a user gets with what PostgreSQL brings. It is one
 // transaction and cannot resume.

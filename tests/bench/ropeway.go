@@ -10,29 +10,20 @@ import (
 	"ropeway/tests/rig"
 )
 
-// site is a hub and an agent that dials it straight, without the rig's relay:
-// the relay's work would be the bench's.
+// site is a hub and an agent that dials it straight: the work of the rig's relay
+// would be the bench's.
 type site struct{ *rig.Site }
 
-const manifests = `kind: AgentGroup
-name: plant
+// manifests take host and port of the server.
+const manifests = `{kind: AgentGroup, name: plant}
 ---
-kind: Credential
-name: database
-custody: vault
+{kind: Credential, name: database, custody: vault}
 ---
-kind: Connection
-name: erp
-connector: postgres
-agentGroup: plant
-credential: database
-settings: {host: %[1]s, port: %[2]d, database: erp, tls: disable}
+{kind: Connection, name: erp, connector: postgres, agentGroup: plant, credential: database,
+ settings: {host: %[1]s, port: %[2]d, database: erp, tls: disable}}
 ---
-kind: Connection
-name: warehouse
-connector: postgres
-credential: database
-settings: {host: %[1]s, port: %[2]d, database: warehouse, tls: disable}
+{kind: Connection, name: warehouse, connector: postgres, credential: database, concurrency: 4,
+ settings: {host: %[1]s, port: %[2]d, database: warehouse, tls: disable}}
 ---
 kind: Flow
 name: plain
@@ -41,24 +32,13 @@ steps:
   - import: {connection: warehouse, table: orders, mode: insert}
 ---
 kind: Flow
-name: steps
+name: steps # beside stepsSQL
 export: {connection: erp, table: orders, key: [id]}
 steps:
-`
-
-// stepsManifest are the steps of P2, beside stepsSQL.
-const stepsManifest = `  - filter: record.status == "paid"
-  - map:
-      id: record.id
-      customer_id: record.customer_id
-      status: upper(record.status)
-      total_cents: int(record.total * 100)
-      quantity: record.quantity
-      email: record.email
-      note: record.note
-      express: record.express
-      ordered_on: record.ordered_on
-      updated_at: record.updated_at
+  - filter: record.status == "paid"
+  - map: {id: record.id, customer_id: record.customer_id, status: upper(record.status),
+      total_cents: int(record.total * 100), quantity: record.quantity, email: record.email, note: record.note,
+      express: record.express, ordered_on: record.ordered_on, updated_at: record.updated_at}
   - import: {connection: warehouse, table: paid_orders, mode: upsert, key: [id]}
 `
 
@@ -79,12 +59,8 @@ func startSite(ctx context.Context, bins rig.Bins, dir string, e *ends) (*site, 
 }
 
 func configure(ctx context.Context, s *rig.Site, e *ends) error {
-	files := map[string]string{
-		"manifests/bench.yaml": fmt.Sprintf(manifests, e.pg.Host, e.pg.Port) + stepsManifest,
-		"policy.yaml":          fmt.Sprintf(policy, e.pg.Host, e.pg.Port),
-	}
-	for name, text := range files {
-		if err := s.Write(name, text); err != nil {
+	for name, text := range map[string]string{"manifests/bench.yaml": manifests, "policy.yaml": policy} {
+		if err := s.Write(name, fmt.Sprintf(text, e.pg.Host, e.pg.Port)); err != nil {
 			return err
 		}
 	}
@@ -119,28 +95,23 @@ func (s *site) steps(ctx context.Context, e *ends) (cost, error) {
 
 // flow runs a flow to its end and reads what it cost hub and agent.
 func (s *site) flow(ctx context.Context, name string, want sum) (cost, error) {
-	s.forgetPeaks()
+	for _, p := range []*rig.Process{s.Hub, s.Agent} { // measure peak memory anew: proc(5), clear_refs
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0)
+	}
 	begun, hub, agent := time.Now(), s.Hub.CPU(), s.Agent.CPU()
 	out, err := s.Client(ctx, "", "flow", "run", name, "--wait", "-o", "json")
 	c := cost{wall: time.Since(begun), hubCPU: s.Hub.CPU() - hub}
 	c.cpu = c.hubCPU + s.Agent.CPU() - agent
 	c.rss = [2]int64{s.Hub.PeakRSS(), s.Agent.PeakRSS()}
-	if err != nil {
-		return c, fmt.Errorf("%w\nhub: %s\nagent: %s", err, rig.Tail(s.Path("hub.log"), 10), rig.Tail(s.Path("agent.log"), 10))
-	}
 	var job rig.Job
-	if err := json.Unmarshal([]byte(out), &job); err != nil {
-		return c, fmt.Errorf("read job: %w in %q", err, out)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &job)
 	}
-	if job.State != "completed" || job.Records.Delivered != want.rows {
-		return c, fmt.Errorf("the job is %s with %+v, not completed with %d delivered", job.State, job.Records, want.rows)
+	if err == nil && (job.State != "completed" || job.Records.Delivered != want.rows) {
+		err = fmt.Errorf("the job is %s with %+v, not completed with %d delivered", job.State, job.Records, want.rows)
 	}
-	return c, nil
-}
-
-// forgetPeaks makes the kernel measure peak memory anew (proc(5), clear_refs).
-func (s *site) forgetPeaks() {
-	for _, p := range []*rig.Process{s.Hub, s.Agent} {
-		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.PID()), []byte("5"), 0)
+	if err != nil {
+		err = fmt.Errorf("%w\nhub: %s\nagent: %s", err, rig.Tail(s.Path("hub.log"), 5), rig.Tail(s.Path("agent.log"), 5))
 	}
+	return c, err
 }

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -60,8 +62,8 @@ func (r Rules) check(resolved string) *fault.Error {
 	if err != nil {
 		return denied(resolved, "it is not an IP address and port")
 	}
-	ip := ap.Addr().Unmap().WithZone("")
-	ap = netip.AddrPortFrom(ip, ap.Port())
+	spelled := ap.Addr().Unmap().WithZone("")
+	ip := inner(spelled)
 	for _, own := range r.Own {
 		if own.Port() == ap.Port() && (own.Addr().Unmap() == ip || own.Addr().IsUnspecified() && isOwnHost(ip)) {
 			return denied(resolved, "it belongs to the hub itself")
@@ -70,26 +72,61 @@ func (r Rules) check(resolved string) *fault.Error {
 	switch {
 	case ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip.IsMulticast() || ip.IsUnspecified():
 		return denied(resolved, "link-local, multicast and metadata addresses are never dialled")
-	case metadata.Contains(ip) || ip == metadata6:
+	case slices.Contains(metadata, ip):
 		return denied(resolved, "cloud metadata addresses are never dialled")
-	case !r.Private && (ip.IsLoopback() || ip.IsPrivate() || sharedSpace.Contains(ip) || special(ip)):
+	case within(ip, nowhere):
+		return denied(resolved, "it is no address of a host")
+	case !r.Private && (ip != spelled || ip.IsLoopback() || ip.IsPrivate() || within(ip, private)):
 		return denied(resolved, "loopback and private ranges are closed for this tenant")
 	}
 	return nil
 }
 
+// metadata are addresses by which clouds hand out credentials, beside the
+// link-local ones.
+var metadata = []netip.Addr{
+	netip.MustParseAddr("100.100.100.200"), // Alibaba
+	netip.MustParseAddr("168.63.129.16"),   // Azure
+	netip.MustParseAddr("192.0.0.192"),     // Oracle
+	netip.MustParseAddr("fd00:ec2::254"),   // AWS
+	netip.MustParseAddr("fd20:ce::254"),    // Google
+}
+
 var (
-	metadata    = netip.MustParsePrefix("169.254.0.0/16")
-	metadata6   = netip.MustParseAddr("fd00:ec2::254")
-	sharedSpace = netip.MustParsePrefix("100.64.0.0/10") // carrier-grade NAT, RFC 6598
-	nat64       = netip.MustParsePrefix("64:ff9b::/96")  // embeds an IPv4 address, RFC 6052
-	sixToFour   = netip.MustParsePrefix("2002::/16")     // embeds an IPv4 address, RFC 3056
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	private = []netip.Prefix{
+		netip.MustParsePrefix("100.64.0.0/10"), // carrier-grade NAT, RFC 6598
+		netip.MustParsePrefix("192.0.0.0/24"),  // RFC 6890
+		netip.MustParsePrefix("198.18.0.0/15"), // RFC 2544
+		netip.MustParsePrefix("fec0::/10"),     // site-local, RFC 3879
+	}
+	nowhere = []netip.Prefix{
+		netip.MustParsePrefix("0.0.0.0/8"),
+		netip.MustParsePrefix("240.0.0.0/4"), // and broadcast
+	}
+
+	nat64      = netip.MustParsePrefix("64:ff9b::/96")   // RFC 6052: IPv4 in the last 4 bytes
+	localNAT64 = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215
+	sixToFour  = netip.MustParsePrefix("2002::/16")      // RFC 3056: IPv4 in bytes 2 to 5
+	compatible = netip.MustParsePrefix("::/96")          // RFC 4291, obsolete: IPv4 in the last 4 bytes
 )
 
-// special reports ranges that can lead to a private address by another spelling.
-func special(ip netip.Addr) bool {
-	return nat64.Contains(ip) || sixToFour.Contains(ip) || thisNetwork.Contains(ip)
+// inner is the IPv4 address that a translator or tunnel on the way makes of an
+// IPv6 address; else ip itself.
+func inner(ip netip.Addr) netip.Addr {
+	b := ip.As16()
+	switch {
+	case ip.Is4() || ip.IsLoopback() || ip.IsUnspecified():
+		return ip
+	case nat64.Contains(ip), localNAT64.Contains(ip), compatible.Contains(ip):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case sixToFour.Contains(ip):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return ip
+}
+
+func within(ip netip.Addr, list []netip.Prefix) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 func isOwnHost(ip netip.Addr) bool {
@@ -122,7 +159,10 @@ func (r Rules) Path(name string) (string, error) {
 	}
 	root, err := filepath.EvalSymlinks(r.Files)
 	if err != nil {
-		return "", fmt.Errorf("resolve files folder: %w", err)
+		return "", denied(name, "the operator has made no folder for this tenant's files")
+	}
+	if strings.ContainsRune(name, 0) {
+		return "", denied("the path", "it contains a NUL character")
 	}
 	full := name
 	if !filepath.IsAbs(full) {
@@ -135,9 +175,14 @@ func (r Rules) Path(name string) (string, error) {
 	full = filepath.Join(dir, filepath.Base(full))
 	if target, err := filepath.EvalSymlinks(full); err == nil {
 		full = target
+	} else if _, err := os.Lstat(full); err == nil {
+		return "", denied(name, "it is a link to nothing")
 	}
-	if rel, err := filepath.Rel(root, full); err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+	if rel, err := filepath.Rel(root, full); err != nil || !filepath.IsLocal(rel) || rel == "." {
 		return "", denied(name, "it lies outside the tenant's files")
+	}
+	if info, err := os.Lstat(full); err == nil && !info.Mode().IsRegular() {
+		return "", denied(name, "it is not a regular file")
 	}
 	return full, nil
 }

@@ -40,9 +40,9 @@ type Tokens interface {
 type Agents interface {
 	Agent(ctx context.Context, scope store.Scope, id page.ID) (model.Agent, error)
 	PutAgent(ctx context.Context, a model.Agent, keyHash []byte) error
-	ChangeAgent(ctx context.Context, scope store.Scope, id page.ID, change func(*model.Agent)) (model.Agent, error)
+	RenewAgent(ctx context.Context, r store.Renewal) (model.Agent, error)
+	KeySeen(ctx context.Context, scope store.Scope, agent page.ID, key [32]byte, now time.Time) error
 	Revoked(ctx context.Context, tenant page.ID, serial string, keyHash []byte) (bool, error)
-	RevokeAgent(ctx context.Context, scope store.Scope, id page.ID, actor, reason string, now time.Time) (model.Agent, error)
 }
 
 // Places knows the names of tenants and environments; *store.Store does.
@@ -184,6 +184,20 @@ func (i *Issuer) Revoked(cert *x509.Certificate, id certs.Identity) error {
 	if err := i.notRevoked(ctx, id.Tenant, serial(cert), certs.PublicKeyHash(cert)); err != nil {
 		return err
 	}
+	_, err := i.live(ctx, id)
+	return err
+}
+
+// Proved says that an agent has proved, in a whole handshake, to hold the key of
+// its certificate. The key before, of a rotation, ends with that. (Revoked is
+// asked in the middle of the handshake, when nothing is proved yet.)
+func (i *Issuer) Proved(ctx context.Context, cert *x509.Certificate, id certs.Identity) error {
+	scope := store.Scope{Tenant: id.Tenant, Environment: id.Environment}
+	return i.agents.KeySeen(ctx, scope, id.Agent, certs.PublicKeyHash(cert), i.clock())
+}
+
+// Live refuses an agent that is revoked, disabled or unknown.
+func (i *Issuer) Live(ctx context.Context, id certs.Identity) error {
 	_, err := i.live(ctx, id)
 	return err
 }

@@ -7,7 +7,6 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"errors"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -500,6 +499,92 @@ type pause struct {
 	before func(context.Context) error
 }
 
-func (p *pause) PutAgent(ctx context.Context, a model.Agent, keyHash []byte) error {
-	return errors.Join(p.before(ctx), p.Store.PutAgent(ctx, a, keyHash))
+func (p *pause) RenewAgent(ctx context.Context, r store.Renewal) (model.Agent, error) {
+	if err := p.before(ctx); err != nil {
+		return model.Agent{}, err
+	}
+	return p.Store.RenewAgent(ctx, r)
+}
+
+// A rotation ends the key before it. Who has a copy of that one can neither renew
+// it nor, once the new key was seen, connect with it.
+func TestS4_ARotatedKeyIsWorthNothing(t *testing.T) {
+	h, stolen, fresh := newHub(t), newKey(t), newKey(t)
+	first := h.mustEnroll(t, stolen)
+	renew := func(g wire.Grant, key crypto.Signer) (wire.Grant, error) {
+		return h.Renew(t.Context(), wire.Renewal{Chain: chain(t, g), CSR: csr(t, key)})
+	}
+	second, err := renew(first, fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The agent may not have got the answer: its old key works on, and the same
+	// rotation may be asked for again.
+	if err := h.Revoked(chain(t, first)[0], identityOf(t, first)); err != nil {
+		t.Errorf("the old key before the new one was seen: %v", err)
+	}
+	if _, err := renew(first, fresh); err != nil {
+		t.Errorf("the rotation again: %v", err)
+	}
+	if _, err := renew(first, stolen); err != nil {
+		t.Errorf("the old key renews while the new one was not seen: %v", err)
+	}
+	if err := h.Proved(t.Context(), chain(t, second)[0], identityOf(t, second)); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, h.Revoked(chain(t, first)[0], identityOf(t, first)), "E_REVOKED")
+	for name, key := range map[string]crypto.Signer{"itself": stolen, "the new key": fresh, "another": newKey(t)} {
+		if _, err := renew(first, key); fault.CodeOf(err) != "E_REVOKED" {
+			t.Errorf("the old key renews for %s: %v", name, err)
+		}
+	}
+	_, err = h.enroll(t, h.token(t, nil), stolen, func(a *wire.Application) { a.Chain = chain(t, first) })
+	wantCode(t, err, "E_REVOKED")
+	if err := h.Revoked(chain(t, second)[0], identityOf(t, second)); err != nil {
+		t.Errorf("the new key: %v", err)
+	}
+	if _, err := renew(second, fresh); err != nil {
+		t.Errorf("the new key renews: %v", err)
+	}
+}
+
+// A key that was given and never used, then passed over by another rotation.
+func TestS4_AnAbandonedRotationRenewsNothing(t *testing.T) {
+	h, old, lost, fresh := newHub(t), newKey(t), newKey(t), newKey(t)
+	first := h.mustEnroll(t, old)
+	renew := func(g wire.Grant, key crypto.Signer) (wire.Grant, error) {
+		return h.Renew(t.Context(), wire.Renewal{Chain: chain(t, g), CSR: csr(t, key)})
+	}
+	abandoned, err := renew(first, lost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := renew(first, fresh); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := renew(abandoned, lost); fault.CodeOf(err) != "E_REVOKED" {
+		t.Errorf("the abandoned key renews: %v", err)
+	}
+}
+
+// Every certificate that is given out has a row in the audit log.
+func TestS7_RenewalsAreAudited(t *testing.T) {
+	h, key := newHub(t), newKey(t)
+	g := h.mustEnroll(t, key)
+	for _, k := range []crypto.Signer{key, newKey(t)} {
+		if _, err := h.Renew(t.Context(), wire.Renewal{Chain: chain(t, g), CSR: csr(t, k)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := h.store.AuditEntries(t.Context(), h.scope.Tenant, 10, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions []string
+	for _, e := range log.Items {
+		actions = append(actions, e.Action)
+	}
+	if got := strings.Join(actions, ", "); got != "agent rotate-key, agent renew, agent enroll, agent token" {
+		t.Errorf("audited, newest first: %s", got)
+	}
 }

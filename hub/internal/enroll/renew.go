@@ -2,6 +2,7 @@ package enroll
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 
 // Renew gives the holder of a certificate its next one. While the certificate is
 // valid the new one may be for a new key; for certs.RenewalGrace after its end it
-// must be for the same key.
+// must be for the same key. A key that a newer one has replaced renews nothing:
+// who copied it loses it with the rotation.
 func (i *Issuer) Renew(ctx context.Context, r wire.Renewal) (wire.Grant, error) {
 	id, keyHash, err := i.holder(ctx, r)
 	if err != nil {
@@ -28,16 +30,31 @@ func (i *Issuer) Renew(ctx context.Context, r wire.Renewal) (wire.Grant, error) 
 	if err != nil {
 		return wire.Grant{}, err
 	}
-	if certs.PublicKeyHash(r.Chain[0]) == keyHash {
-		err = i.sameKey(ctx, agent)
-	} else {
-		err = i.newKey(ctx, agent, r, keyHash)
-	}
-	if err != nil {
+	if agent, err = i.note(ctx, agent, r, keyHash); err != nil {
 		return wire.Grant{}, err
 	}
 	i.log.Info("certificate renewed", "agent", agent.Name, "until", agent.NotAfter)
 	return i.grant(ctx, agent, chain)
+}
+
+// note keeps the new certificate, with an audit row. A revocation that came in
+// between wins: the grant is given to nobody.
+func (i *Issuer) note(ctx context.Context, agent model.Agent, r wire.Renewal, keyHash [32]byte) (model.Agent, error) {
+	used := certs.PublicKeyHash(r.Chain[0])
+	entry := i.entry(agent, "agent renew", agent.Name)
+	entry.Detail = fmt.Sprintf("serial %s, from %s", agent.Serial, r.Remote)
+	if used != keyHash {
+		entry.Action = "agent rotate-key"
+		entry.Detail = fmt.Sprintf("key %s, %s", hex.EncodeToString(keyHash[:8]), entry.Detail)
+	}
+	scope := store.Scope{Tenant: agent.Tenant, Environment: agent.Environment}
+	return i.agents.RenewAgent(ctx, store.Renewal{
+		Scope: scope, Agent: agent.ID, Used: used, Key: keyHash, Audit: entry,
+		Change: func(a *model.Agent) {
+			a.Serial, a.Fingerprint, a.NotAfter = agent.Serial, agent.Fingerprint, agent.NotAfter
+			a.Version = printable(r.Software)
+		},
+	})
 }
 
 // holder verifies the certificate of a renewal and the key that is asked for.
@@ -76,31 +93,4 @@ func grace(since time.Duration, sameKey bool) error {
 			WithFix("let the agent renew its certificate first, then rotate the key")
 	}
 	return nil
-}
-
-func (i *Issuer) sameKey(ctx context.Context, agent model.Agent) error {
-	scope := store.Scope{Tenant: agent.Tenant, Environment: agent.Environment}
-	changed, err := i.agents.ChangeAgent(ctx, scope, agent.ID, func(a *model.Agent) {
-		a.Serial, a.Fingerprint, a.NotAfter = agent.Serial, agent.Fingerprint, agent.NotAfter
-	})
-	if err == nil && closed(changed) {
-		err = revoked("agent " + agent.Name + " was revoked or disabled")
-	}
-	return err
-}
-
-// newKey writes the agent under its new key. A revocation that came in between
-// would be overwritten by that; so it is looked for afterwards and repeated.
-func (i *Issuer) newKey(ctx context.Context, agent model.Agent, r wire.Renewal, keyHash [32]byte) error {
-	if err := i.agents.PutAgent(ctx, agent, keyHash[:]); err != nil {
-		return err
-	}
-	scope := store.Scope{Tenant: agent.Tenant, Environment: agent.Environment}
-	if err := i.notRevoked(ctx, agent.Tenant, serial(r.Chain[0]), certs.PublicKeyHash(r.Chain[0])); err != nil {
-		if _, again := i.agents.RevokeAgent(ctx, scope, agent.ID, "hub", "revoked while its key was rotated", i.clock()); again != nil {
-			return again
-		}
-		return err
-	}
-	return i.audit.Audit(ctx, i.entry(agent, "agent rotate-key", agent.Name))
 }

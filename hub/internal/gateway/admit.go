@@ -51,6 +51,12 @@ func (g *Gateway) Serve(ctx context.Context, session tunnel.Session) error {
 	p := &peer{g: g, session: session, id: id, log: log, gone: make(chan struct{}),
 		calls: map[uint64]*call{}, settled: map[string]*control.Settled{},
 		out: control.NewOutbox[*control.ToAgent]()}
+	g.arrive(p)
+	defer g.arrived(p)
+	// The agent decides when its side of a call begins: it gets as long as for
+	// its hello, so that nobody waits at the door with an old answer in hand.
+	late := time.AfterFunc(2*helloLimit, func() { session.Close() })
+	defer late.Stop()
 	admitted := g.hello(ctx, client, p)
 	stream, err := client.Work(ctx)
 	if err != nil {
@@ -59,12 +65,27 @@ func (g *Gateway) Serve(ctx context.Context, session tunnel.Session) error {
 	if admitted == nil {
 		admitted = g.register(p)
 	}
+	late.Stop()
 	if admitted != nil {
 		log.Info("agent refused", "cause", admitted)
 		refuse(ctx, session, stream, admitted)
 		return admitted
 	}
 	return p.run(ctx, stream)
+}
+
+// arrive notes a session before it is looked up: whatever closes the agent from
+// now on closes this session too.
+func (g *Gateway) arrive(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.arriving[p] = struct{}{}
+}
+
+func (g *Gateway) arrived(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.arriving, p)
 }
 
 func identity(info tunnel.Info) (certs.Identity, error) {
@@ -132,9 +153,19 @@ func (g *Gateway) hello(ctx context.Context, client control.AgentClient, p *peer
 	}
 	p.hello = hello
 	if p.info, err = g.cfg.Hello(ctx, p.id, hello.GetProcess()); err != nil {
-		return fault.From(err)
+		return p.outward(err)
 	}
 	return nil
+}
+
+// outward is what an agent may read of an error: of the hub's own troubles no
+// more than that there are some. The log has the rest.
+func (p *peer) outward(err error) error {
+	if fault.CodeOf(err) != "E_INTERNAL" {
+		return err
+	}
+	p.log.Error("agent not answered", "error", err)
+	return fault.Of("E_INTERNAL").WithSource("hub").Wrap(err)
 }
 
 func checkHello(h *control.AgentHello) error {
@@ -171,7 +202,8 @@ func refuse(ctx context.Context, session tunnel.Session, stream control.Agent_Wo
 }
 
 // register takes a session in and ends those it replaces: of older processes
-// always, of the same process unless it is draining (then its calls end first).
+// always, of the same process unless it is draining or was moved from (then its
+// calls end first).
 func (g *Gateway) register(p *peer) error {
 	g.mu.Lock()
 	if g.draining {
@@ -182,11 +214,20 @@ func (g *Gateway) register(p *peer) error {
 		g.mu.Unlock()
 		return superseded()
 	}
+	if why := p.endedBy(); why != nil {
+		g.mu.Unlock()
+		return why
+	}
+	delete(g.arriving, p)
 	g.epochs[p.id.Agent] = p.info.Epoch
 	var replaced []*peer
 	for _, group := range g.groups {
 		for _, old := range group {
-			if old.id.Agent == p.id.Agent && (old.info.Epoch < p.info.Epoch || !old.isDraining()) {
+			switch {
+			case old.id.Agent != p.id.Agent:
+			case p.movedFrom(old):
+				old.startsNothing()
+			case old.info.Epoch < p.info.Epoch || !old.isDraining():
 				replaced = append(replaced, old)
 			}
 		}

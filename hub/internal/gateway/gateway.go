@@ -69,6 +69,7 @@ type Gateway struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
+	arriving map[*peer]struct{}  // sessions that are being looked up
 	groups   map[page.ID][]*peer // living sessions
 	epochs   map[page.ID]uint64  // highest epoch seen of each agent
 	ran      affinity
@@ -85,11 +86,12 @@ func New(cfg Config) *Gateway {
 		cfg.OnChange = func(_, _, _ page.ID) {}
 	}
 	return &Gateway{
-		cfg:     cfg,
-		log:     cfg.Log,
-		groups:  map[page.ID][]*peer{},
-		epochs:  map[page.ID]uint64{},
-		changed: make(chan struct{}),
+		cfg:      cfg,
+		log:      cfg.Log,
+		arriving: map[*peer]struct{}{},
+		groups:   map[page.ID][]*peer{},
+		epochs:   map[page.ID]uint64{},
+		changed:  make(chan struct{}),
 	}
 }
 
@@ -112,10 +114,26 @@ func (g *Gateway) Agents() []Presence {
 	return list
 }
 
-// Close ends all sessions of an agent and tells it why. Its running calls end
-// with E_TUNNEL_CUT. It may come back unless Hello or TLS refuses it.
+// Close ends all sessions of an agent and tells it why, those too that were
+// looked up before and are not registered yet. Its running calls end with
+// E_TUNNEL_CUT. It may come back unless Hello or TLS refuses it.
 func (g *Gateway) Close(agent page.ID, cause error) {
-	for _, p := range g.peers(func(p *peer) bool { return p.id.Agent == agent }) {
+	g.mu.Lock()
+	var list []*peer
+	for p := range g.arriving {
+		if p.id.Agent == agent {
+			list = append(list, p)
+		}
+	}
+	for _, group := range g.groups {
+		for _, p := range group {
+			if p.id.Agent == agent {
+				list = append(list, p)
+			}
+		}
+	}
+	g.mu.Unlock()
+	for _, p := range list {
 		p.dismiss(fault.From(cause))
 	}
 }

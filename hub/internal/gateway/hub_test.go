@@ -42,6 +42,7 @@ type testHub struct {
 	processes map[string]uint64 // epochs given, by process
 	revoked   bool
 	unknown   error
+	atHello   func(agent page.ID) // after the look-up, before its answer is used
 	changed   chan struct{}
 }
 
@@ -76,6 +77,9 @@ func (h *testHub) hello(_ context.Context, id certs.Identity, process []byte) (g
 	defer h.mu.Unlock()
 	if h.unknown != nil {
 		return gateway.AgentInfo{}, h.unknown
+	}
+	if h.atHello != nil {
+		defer h.atHello(id.Agent)
 	}
 	key := id.Agent.String() + string(process)
 	if h.processes[key] == 0 {

@@ -103,7 +103,7 @@ func (p *peer) resume(r *control.Resume) {
 		defer c.endResume()
 		a, err := c.exchange.Resume(c.ctx, r)
 		if err != nil || a == nil {
-			a = &control.Resumed{Fault: control.FromError(err)}
+			a = &control.Resumed{Fault: control.FromError(p.outward(err))}
 		}
 		answer(a)
 	})
@@ -177,6 +177,16 @@ func (p *peer) giveUp(cause *fault.Error) (first bool) {
 	return true
 }
 
+// endedBy is why the session is over, nil while it is not.
+func (p *peer) endedBy() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cause == nil {
+		return nil
+	}
+	return p.cause
+}
+
 // dismiss tells the agent why it must go, and ends the session when it has gone
 // or did not listen. Its calls end at once.
 func (p *peer) dismiss(why *fault.Error) {
@@ -199,6 +209,21 @@ func (p *peer) takesWork() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cause == nil && !p.draining
+}
+
+// movedFrom tells a move from a new beginning: an agent goes over to QUIC only
+// from a session over TCP that works, and lets its calls end there.
+func (p *peer) movedFrom(old *peer) bool {
+	return old.info.Epoch == p.info.Epoch &&
+		old.session.Info().Transport == "tcp" && p.session.Info().Transport == "quic"
+}
+
+// startsNothing keeps new work from a session that its agent has moved from. The
+// agent says so too, later; a session that it leaves silently ends by silence.
+func (p *peer) startsNothing() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.draining = true
 }
 
 func (p *peer) isDraining() bool {

@@ -5,9 +5,11 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -392,5 +394,29 @@ func drip(to io.Writer, from io.Reader) {
 		if _, err := to.Write(b); err != nil {
 			return
 		}
+	}
+}
+
+// Promise S4: a revocation that comes while the session is being looked up
+// reaches it too: what the look-up said before does not let it in.
+func TestS4_RevokedWhileItSaysHello(t *testing.T) {
+	h := newHub(t)
+	h.atHello = func(agent page.ID) { h.Close(agent, fault.Of("E_REVOKED")) }
+	dir, _ := h.agent(t)
+	p := h.start(t, dir, h.addr)
+	p.says(t, "down E_REVOKED")
+	if h.Online(h.group) {
+		t.Error("an agent that was revoked during its hello is online")
+	}
+}
+
+// What goes wrong inside the hub is not for agents.
+func TestServe_InternalErrorsStayInside(t *testing.T) {
+	h := newHub(t)
+	h.unknown = errors.New("read /secret/place/hub.db: SELECT canary")
+	dir, _ := h.agent(t)
+	p := h.start(t, dir, h.addr)
+	if text := p.says(t, "down E_INTERNAL"); strings.Contains(text, "canary") || strings.Contains(text, "/secret/place") {
+		t.Errorf("the agent read %s", text)
 	}
 }

@@ -32,6 +32,7 @@ type Embedded struct {
 
 	mu      sync.Mutex
 	tenants map[page.ID]*tenantKeys
+	macs    map[page.ID][32]byte
 }
 
 // Open opens or prepares the engine. It never makes a new key file where sealed
@@ -57,7 +58,7 @@ func Open(cfg Config) (*Embedded, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Embedded{cfg: cfg, root: root, tenants: map[page.ID]*tenantKeys{}}, nil
+	return &Embedded{cfg: cfg, root: root, tenants: map[page.ID]*tenantKeys{}, macs: map[page.ID][32]byte{}}, nil
 }
 
 // stored is the sealed content of a secret's file.

@@ -27,6 +27,9 @@ type Engine interface {
 	DataKey(ctx context.Context, tenant page.ID) (*page.Key, error)
 	// KeyByID returns a present or past key of the tenant, for opening.
 	KeyByID(ctx context.Context, tenant page.ID, id string) (*page.Key, error)
+	// MAC is a keyed hash of data for a purpose. Equal data of one tenant gives
+	// the same hash for ever; without the engine nobody can make or guess one.
+	MAC(ctx context.Context, tenant page.ID, purpose string, data []byte) (page.Hash, error)
 	// Health reports whether the engine can open and keep secrets now.
 	Health(ctx context.Context) error
 }

@@ -32,6 +32,7 @@ func Run(t *testing.T, open func(t *testing.T) Open) {
 		"DataKeysAreKept":        dataKeysAreKept,
 		"DataKeysOfTenants":      dataKeysOfTenants,
 		"OneKeyForManyAtOnce":    oneKeyForManyAtOnce,
+		"MACsAreKeyed":           macsAreKeyed,
 		"HealthAnswers":          healthAnswers,
 		"ConcurrentPutsAreWhole": concurrentPuts,
 	} {
@@ -229,3 +230,26 @@ func concurrentPuts(t *testing.T, open Open) {
 }
 
 func healthAnswers(t *testing.T, open Open) { ok(t, open().Health(ctx)) }
+
+func macsAreKeyed(t *testing.T, open Open) {
+	a, b := page.NewID(), page.NewID()
+	mac := func(e secret.Engine, tenant page.ID, purpose, data string) page.Hash {
+		h, err := e.MAC(ctx, tenant, purpose, []byte(data))
+		ok(t, err)
+		return h
+	}
+	first := mac(open(), a, "trace key", "4711")
+	if again := mac(open(), a, "trace key", "4711"); again != first {
+		t.Fatal("after a restart the hash is another one")
+	}
+	for name, other := range map[string]page.Hash{
+		"another tenant":  mac(open(), b, "trace key", "4711"),
+		"another purpose": mac(open(), a, "trace keys", "4711"),
+		"moved border":    mac(open(), a, "trace key4", "711"),
+		"other data":      mac(open(), a, "trace key", "4712"),
+	} {
+		if other == first || other.IsZero() {
+			t.Errorf("%s gives the same hash, or none", name)
+		}
+	}
+}
