@@ -27,7 +27,7 @@ type Config struct {
 	State string `yaml:"state"`
 	// Policy is the site's policy file; without it everything is denied.
 	Policy string `yaml:"policy"`
-	// Transport of the tunnel: tcp, quic (UDP), or auto, which begins with tcp and
+	// Transport of the tunnel: tcp (default), quic (UDP), or auto, which begins with tcp and
 	// goes over to quic where that works.
 	Transport string `yaml:"transport"`
 	// Name this agent asks for when it enrolls; "" lets the hub choose.
@@ -63,7 +63,7 @@ func DefaultConfig(instance string) Config {
 	return Config{
 		State:     "/var/lib/ropeway-agent" + suffix,
 		Policy:    "/etc/ropeway/policy" + suffix + ".yaml",
-		Transport: "auto",
+		Transport: "tcp",
 		Log:       "info",
 	}
 }

@@ -12,20 +12,24 @@ import (
 	"syscall"
 )
 
-// An account is who a server runs as: this process's user, or the user
-// postgres when that is root, whom PostgreSQL refuses.
+// An account is who a server runs as: this process's user, or the server's own
+// when that is root, whom servers refuse.
 type account struct {
 	home     string // a directory that it can be in
 	uid, gid int    // -1 = this process's own
 }
 
-func serverAccount() (account, error) {
+func serverAccount() (account, error) { return accountOf("postgres") }
+
+// accountOf is the account of a server that runs as the user name when this
+// process is root.
+func accountOf(name string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{home: "/", uid: -1, gid: -1}, nil
 	}
-	u, err := user.Lookup("postgres")
+	u, err := user.Lookup(name)
 	if err != nil {
-		return account{}, fmt.Errorf("find the user that runs PostgreSQL: %w", err)
+		return account{}, fmt.Errorf("find the user that runs the server: %w", err)
 	}
 	uid, err1 := strconv.Atoi(u.Uid)
 	gid, err2 := strconv.Atoi(u.Gid)

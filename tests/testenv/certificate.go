@@ -17,6 +17,21 @@ import (
 
 // writeCertificate makes an authority and the server's certificate.
 func (p *PG) writeCertificate(a account) error {
+	c, err := newCertificate()
+	if err != nil {
+		return err
+	}
+	p.CA = c.ca
+	return errors.Join(
+		a.writeFile(p.file("ca.pem"), c.ca),
+		a.writeFile(p.file("server.pem"), c.leaf),
+		a.writeFile(p.file("server.key"), c.key))
+}
+
+// certificate is what a server on loopback shows, and the authority of it, as PEM.
+type certificate struct{ ca, leaf, key string }
+
+func newCertificate() (c certificate, err error) {
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0),
@@ -31,19 +46,14 @@ func (p *PG) writeCertificate(a account) error {
 	caKey, err1 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	leafKey, err2 := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err := errors.Join(err1, err2); err != nil {
-		return err
+		return c, err
 	}
 	caDER, err1 := x509.CreateCertificate(rand.Reader, ca, ca, caKey.Public(), caKey)
 	leafDER, err2 := x509.CreateCertificate(rand.Reader, leaf, ca, leafKey.Public(), caKey)
 	keyDER, err3 := x509.MarshalPKCS8PrivateKey(leafKey)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return err
-	}
-	p.CA = pemText("CERTIFICATE", caDER)
-	return errors.Join(
-		a.writeFile(p.file("ca.pem"), p.CA),
-		a.writeFile(p.file("server.pem"), pemText("CERTIFICATE", leafDER)),
-		a.writeFile(p.file("server.key"), pemText("PRIVATE KEY", keyDER)))
+	return certificate{
+		ca: pemText("CERTIFICATE", caDER), leaf: pemText("CERTIFICATE", leafDER), key: pemText("PRIVATE KEY", keyDER),
+	}, errors.Join(err1, err2, err3)
 }
 
 func (p *PG) readCA() error {
