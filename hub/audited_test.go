@@ -1,11 +1,16 @@
 package hub
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+
+	"ropeway/protocol/fault"
+	"ropeway/protocol/page"
 )
 
 // unaudited are operations that change nothing although they are no GET.
@@ -53,4 +58,34 @@ func (m *matrix) newest() auditRow {
 		m.t.Fatalf("audit: %d %s", code, body)
 	}
 	return list.Items[0]
+}
+
+// sealable is a secret engine that can be sealed.
+type sealable struct{ asked int }
+
+func (e *sealable) MAC(_ context.Context, tenant page.ID, purpose string, _ []byte) (page.Hash, error) {
+	if e.asked++; e.asked > 1 {
+		return page.Hash{}, fault.Of("E_SEALED")
+	}
+	return page.Hash(sha256.Sum256([]byte(tenant.String() + purpose))), nil
+}
+
+// A sealed engine does not hold up audit rows of a tenant that was seen before;
+// another tenant's wait until it is open.
+func TestSignerOutlivesASealedEngine(t *testing.T) {
+	s, tenant := newSigner(&sealable{}), page.NewID()
+	first, err := s.sign(tenant, []byte("head"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := s.sign(tenant, []byte("head"))
+	if err != nil || again != first {
+		t.Errorf("again: %v, %v", again, err)
+	}
+	if other, err := s.sign(tenant, []byte("heae")); err != nil || other == first {
+		t.Errorf("another head: %v, %v", other, err)
+	}
+	if _, err := s.sign(page.NewID(), nil); fault.CodeOf(err) != "E_SEALED" {
+		t.Errorf("a new tenant: %v", err)
+	}
 }

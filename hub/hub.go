@@ -108,7 +108,7 @@ func (h *hub) openSecrets(context.Context) error {
 }
 
 func (h *hub) openStore(ctx context.Context) error {
-	s, err := store.Open(ctx, h.config.storeURL(), store.WithAuditSigner(h.signAudit))
+	s, err := store.Open(ctx, h.config.storeURL(), store.WithAuditSigner(newSigner(h.secrets).sign))
 	if err != nil {
 		return err
 	}
@@ -119,11 +119,6 @@ func (h *hub) openStore(ctx context.Context) error {
 		h.log.Info("first start: the administrator signs in with the token in this file", "file", path)
 	}
 	return err
-}
-
-// signAudit signs heads of the audit log with a key that the store has not.
-func (h *hub) signAudit(tenant page.ID, data []byte) (page.Hash, error) {
-	return h.secrets.MAC(context.Background(), tenant, "audit head", data)
 }
 
 func (h *hub) openAuthority(context.Context) error {

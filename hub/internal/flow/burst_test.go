@@ -198,6 +198,7 @@ func TestPromise_D12_MemoryOfPagesIsBounded(t *testing.T) {
 // TestOldVersionsOfAConnectionAreClosed: neither a changed connection nor a changed
 // secret leaves the connection of before open.
 func TestOldVersionsOfAConnectionAreClosed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.apply("orders", exportAll(20, load()), loginTarget())
 	ctx := context.Background()

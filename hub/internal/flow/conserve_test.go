@@ -156,7 +156,7 @@ func TestDelivery_3_6_LargeRecordsAreRetried(t *testing.T) {
 	list, ids := r.parked(job.ID)
 	ctx := context.Background()
 	for i, p := range list {
-		record := fmt.Sprintf(`{"id":%d,"status":%q}`, p.Origin.Index, strings.Repeat("x", 900<<10))
+		record := fmt.Sprintf(`{"id":%d,"status":%q}`, p.Origin.Index, strings.Repeat("x", 400<<10))
 		if err := r.Edit(ctx, r.scope, ids[i], []byte(record), "test"); err != nil {
 			t.Fatal(err)
 		}

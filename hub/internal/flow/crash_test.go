@@ -41,6 +41,7 @@ func dieAt(point string, n int) (prepare func(*rig), hit chan struct{}) {
 // and begins anew on what is on disk. The target's inbox answers a page that it
 // had before; every record must be there once, and every sum close.
 func TestDelivery_3_CrashAtEachPoint(t *testing.T) {
+	t.Parallel()
 	points := []string{
 		"accept published", "accepted", "read done", "read ended", "executed", "answered", "published", "settled",
 	}
@@ -220,6 +221,7 @@ func TestDelivery_8_PausedJobGoesOnWithTheReceiptOfItsTry(t *testing.T) {
 // TestDelivery_8_CancelledWhileAPageFails: the reaction to a page of a job that was
 // cancelled meanwhile must end the message, not leave it to its lease.
 func TestDelivery_8_CancelledWhileAPageFails(t *testing.T) {
+	t.Parallel()
 	for name, f := range map[string]*fault.Error{
 		"pause": fault.Of("E_TABLE_MISSING"), "fail": fault.Of("E_NOT_RESUMABLE"), "ok": nil,
 	} {
@@ -278,6 +280,7 @@ func TestPanicIsAFaultOfItsMessage(t *testing.T) {
 // TestSemantics_3_5_JobOfAConnectionThatCameBackRuns: a job that is created while
 // its connection goes offline and comes back must not stay paused.
 func TestSemantics_3_5_JobOfAConnectionThatCameBackRuns(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 10
 	r.flow("orders", 50, load())

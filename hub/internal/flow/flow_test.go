@@ -17,6 +17,7 @@ import (
 func isPaid(id int64) bool { return id%4 != 0 }
 
 func TestExportFilterImport(t *testing.T) {
+	t.Parallel()
 	for name, rows := range map[string]int{"nothing": 0, "one": 1, "one page exactly": 50, "two reads": 2000} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -43,6 +44,7 @@ func TestExportFilterImport(t *testing.T) {
 }
 
 func TestTwoImportsInARow(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 120
 	second := load()
@@ -77,6 +79,7 @@ func TestTwoImportsInARow(t *testing.T) {
 // chain state, and the agent with it. The page it left must not be imported
 // beside its re-read sibling. See docs/decisions/0001.
 func TestDelivery_3_1_OrphanOfOldEpochIsDropped(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 100
 	r.flow("orders", 50, load())
@@ -202,6 +205,7 @@ func TestDelivery_8_AuthTakesTheConnectionOffline(t *testing.T) {
 }
 
 func TestDelivery_3_6_RetryOfParkedRecords(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 100
 	refuse := true
@@ -260,6 +264,7 @@ func TestDelivery_3_6_RetryOfParkedRecords(t *testing.T) {
 }
 
 func TestCancelStopsAJob(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.memory.rows = 10
 	r.memory.fail = func(int) error { return fault.Of("E_TABLE_MISSING") }

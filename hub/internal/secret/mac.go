@@ -23,11 +23,16 @@ func (e *Embedded) MAC(_ context.Context, tenant page.ID, purpose string, data [
 	if err != nil {
 		return page.Hash{}, fmt.Errorf("make keyed hash: %w", err)
 	}
+	return keyedHash(key, purpose, data), nil
+}
+
+// keyedHash is the HMAC of a purpose and data, with a border between them.
+func keyedHash(key [32]byte, purpose string, data []byte) page.Hash {
 	mac := hmac.New(sha256.New, key[:])
 	mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(purpose))))
 	mac.Write([]byte(purpose))
 	mac.Write(data)
-	return page.Hash(mac.Sum(nil)), nil
+	return page.Hash(mac.Sum(nil))
 }
 
 // macKey opens the tenant's key, made at first use.

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,7 @@ func newVaultClient(cfg VaultConfig, roots *x509.CertPool, known *dialled) (*api
 	client, err := api.NewClient(&api.Config{
 		Address: cfg.Address, Timeout: vaultTimeout, MaxRetries: vaultRetries,
 		MinRetryWait: vaultRetryWait, MaxRetryWait: vaultRetryMax,
+		DisableRedirects: strings.HasPrefix(cfg.Address, "http:"), // from loopback to anywhere
 		HttpClient: &http.Client{
 			Transport: bounded{&http.Transport{
 				DialContext:         known.dial,
@@ -137,7 +139,11 @@ func read(ctx context.Context, c *api.Client, path string) (*api.Secret, error) 
 		resp.Body.Close()
 		return nil, err // not the secret is missing, but its engine
 	}
-	return c.Logical().ParseRawResponseAndCloseBody(resp, err)
+	found, err := c.Logical().ParseRawResponseAndCloseBody(resp, err)
+	if found == nil && err == nil && resp.StatusCode != http.StatusNotFound {
+		return nil, errors.New("an empty answer")
+	}
+	return found, err
 }
 
 // write puts data to a path.

@@ -66,6 +66,8 @@ func TestSecurity_HostileAnswersAreRefused(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
 		"HTML":             text(200, "<html>sign in</html>"),
 		"HTML error":       text(502, "<html>"+hostileToken+"</html>"),
+		"empty":            text(200, ""),
+		"no content":       text(204, ""),
 		"half JSON":        text(200, `{"data":{"data":`),
 		"JSON list":        text(200, `[1,2]`),
 		"numbers":          text(200, `{"data":{"data":7,"metadata":[]}}`),

@@ -2,10 +2,7 @@ package secret
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -104,15 +101,6 @@ func (v *Vault) macKey(ctx context.Context, tenant page.ID) ([32]byte, error) {
 		}
 		return key, err
 	})
-}
-
-// keyedHash is the HMAC of a purpose and data, with a border between them.
-func keyedHash(key [32]byte, purpose string, data []byte) page.Hash {
-	mac := hmac.New(sha256.New, key[:])
-	mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(purpose))))
-	mac.Write([]byte(purpose))
-	mac.Write(data)
-	return page.Hash(mac.Sum(nil))
 }
 
 func keyringPath(tenant page.ID) string { return tenant.String() + "/keys" }

@@ -161,6 +161,7 @@ func TestVaultContract(t *testing.T) {
 }
 
 func TestPromise_S6_SealedVaultMakesWorkWaitAndComesBackByItself(t *testing.T) {
+	t.Parallel()
 	h := newHubs(t, testenv.Vault(t), nil)
 	v := h.open()
 	tenant, env, id, other := page.NewID(), page.NewID(), page.NewID(), page.NewID()
@@ -199,6 +200,7 @@ func TestPromise_S6_SealedVaultMakesWorkWaitAndComesBackByItself(t *testing.T) {
 }
 
 func TestVaultIsNotThereWhenTheHubStarts(t *testing.T) {
+	t.Parallel()
 	h := newHubs(t, testenv.Vault(t), nil)
 	h.server.Restart() // sealed
 	v := h.open()
@@ -209,6 +211,7 @@ func TestVaultIsNotThereWhenTheHubStarts(t *testing.T) {
 }
 
 func TestVaultSessionOutlivesItsTokens(t *testing.T) {
+	t.Parallel()
 	h := newHubs(t, testenv.Vault(t), map[string]any{"token_ttl": "2s", "token_max_ttl": "4s"})
 	v := h.open()
 	tenant, env, id := page.NewID(), page.NewID(), page.NewID()
@@ -234,6 +237,7 @@ func TestVaultSessionOutlivesItsTokens(t *testing.T) {
 }
 
 func TestVaultTokenRevoked(t *testing.T) {
+	t.Parallel()
 	h := newHubs(t, testenv.Vault(t), nil)
 	v := h.open()
 	must(t, v.Health(ctx))
@@ -439,6 +443,7 @@ func TestVaultDeletedSecretsAreGone(t *testing.T) {
 }
 
 func TestSecurity_S5_NothingOfVaultIsShown(t *testing.T) {
+	t.Parallel()
 	h := newHubs(t, testenv.Vault(t), map[string]any{"token_ttl": "2s", "token_max_ttl": "3s"})
 	id, err := os.ReadFile(h.cfg.SecretIDFile)
 	must(t, err)
