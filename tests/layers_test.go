@@ -62,6 +62,7 @@ var walls = map[string][]string{
 	"github.com/quic-go/":           {"protocol/tunnel/quic"},
 	"github.com/mattn/go-sqlite3":   {"hub/internal/store", "agent/internal/buffer", "connectors/sqlite"},
 	"google.golang.org/grpc":        {"protocol/control", "hub/internal/gateway", "agent/internal/uplink"},
+	"github.com/go-sql-driver/":     {"connectors/mysql"},
 	"github.com/jackc/pgx/":         {"hub/internal/store", "connectors/postgres"},
 	"github.com/expr-lang/expr":     {"hub/internal/transform"},
 	"github.com/danielgtaylor/huma": {"hub/internal/api"},

@@ -27,6 +27,7 @@ build_deps() {
 install_all() {
   build_deps
   need /usr/lib/postgresql/15/bin/postgres postgresql
+  need mariadbd mariadb-server
   need fusermount3 fuse3
 }
 

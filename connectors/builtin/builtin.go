@@ -4,14 +4,18 @@ package builtin
 
 import (
 	"ropeway/connectors"
+	"ropeway/connectors/mysql"
 	"ropeway/connectors/postgres"
+	"ropeway/connectors/sap/odata"
 	"ropeway/connectors/sqlite"
 )
 
 // Types returns every connector, in alphabetical order.
 func Types() []*connectors.Type {
 	return []*connectors.Type{
+		mysql.Type(),
 		postgres.Type(),
+		odata.Type(),
 		sqlite.Type(),
 	}
 }

@@ -25,8 +25,10 @@ func TestTypesAreCompleteAndNamedOnce(t *testing.T) {
 			}
 		}
 	}
-	if _, ok := builtin.Find("postgres"); !ok {
-		t.Error("postgres is not found")
+	for _, name := range []string{"mysql", "postgres", "sqlite"} {
+		if _, ok := builtin.Find(name); !ok {
+			t.Errorf("%s is not found", name)
+		}
 	}
 	if _, ok := builtin.Find("nosuch"); ok {
 		t.Error("a connector that does not exist is found")

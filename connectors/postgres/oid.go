@@ -56,12 +56,3 @@ func native(oid uint32) bool {
 	}
 	return false
 }
-
-// isText reports whether the binary form of the type is its text.
-func isText(oid uint32) bool {
-	switch oid {
-	case oidText, oidVarchar, oidBPChar, oidName:
-		return true
-	}
-	return false
-}

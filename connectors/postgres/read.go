@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -29,10 +30,12 @@ func (c *conn) read(ctx context.Context, q connectors.Query, after []byte,
 	}
 	err = c.with(ctx, as, func(ctx context.Context, s *session) error {
 		r.session = s
-		if as == streaming {
-			return r.stream(ctx)
-		}
-		return r.keyset(ctx)
+		return s.readOnly(ctx, func() error {
+			if as == streaming {
+				return r.stream(ctx)
+			}
+			return r.keyset(ctx)
+		})
 	})
 	if fault.ClassOf(err).Parks() && fault.CodeOf(err) != "E_TOO_LARGE" {
 		// What is a record's fault in an import is the query's in a read.
@@ -40,6 +43,28 @@ func (c *conn) read(ctx context.Context, q connectors.Query, after []byte,
 		err = fault.Of("E_QUERY").WithSource(name).WithCause(f.Cause).WithField(f.Field).Wrap(f)
 	}
 	return connectors.ReadEnd{Exhausted: r.exhausted}, err
+}
+
+// undoTimeout bounds the end of a read's transaction.
+const undoTimeout = 5 * time.Second
+
+// readOnly runs do in a transaction that cannot write, and rolls it back: a query
+// that turns the setting off fails once it has begun to read, and what it sets for
+// its session is undone with the transaction.
+func (s *session) readOnly(ctx context.Context, do func() error) error {
+	if err := s.pg.Exec(ctx, "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY").Close(); err != nil {
+		return err
+	}
+	err := do()
+	if s.pg.IsClosed() {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	defer cancel()
+	if undo := s.pg.Exec(ctx, "ROLLBACK").Close(); undo != nil {
+		s.cut() // whatever was set must not reach the next read
+	}
+	return err
 }
 
 // A reader is one read request.

@@ -253,6 +253,27 @@ func TestReadsCannotWrite(t *testing.T) {
 
 // TestSessionsThatTheServerEnded: what was idle is looked at before it is used;
 // what breaks in the middle can be repeated.
+// TestReadsCannotMakeTheirSessionWrite: a query of the cloud turns the read-only
+// setting off, in its own read and for the reads after it.
+func TestReadsCannotMakeTheirSessionWrite(t *testing.T) {
+	d := newDatabase(t)
+	d.exec(t, "CREATE TABLE secret (v int)")
+	d.exec(t, "CREATE FUNCTION put() RETURNS int LANGUAGE plpgsql AS $$ BEGIN INSERT INTO secret VALUES (1); RETURN 1; END $$")
+	c := d.must(t, nil)
+	for _, sql := range []string{
+		"SELECT set_config('default_transaction_read_only', 'off', false) AS v",
+		"SELECT set_config('transaction_read_only', 'off', false) AS v",
+		"SELECT put() AS v",
+		"SELECT set_config('transaction_read_only', 'off', true) || put() AS v",
+	} {
+		_, _ = newRead(c, connectors.Query{SQL: sql}).Run(t.Context(), discard)
+		_, _ = newRead(c, connectors.Query{SQL: sql + ", 1 AS id", Key: []string{"id"}}).Run(t.Context(), discard)
+	}
+	if n := d.text(t, "SELECT count(*) FROM secret"); n != "0" {
+		t.Errorf("exports wrote %s rows", n)
+	}
+}
+
 func TestSessionsThatTheServerEnded(t *testing.T) {
 	d := newDatabase(t)
 	d.exec(t, "CREATE TABLE t (id bigint)")

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 
@@ -33,7 +34,10 @@ func (s *step) admit(g *policy.Guard) error {
 
 // wish is the step in the policy's words.
 func (s *step) wish() policy.Request {
-	w := policy.Request{Connector: s.connector.Name, Target: s.target, Schema: s.settings.String("schema")}
+	w := policy.Request{
+		Connector: s.connector.Name, Target: s.target,
+		Schema: cmp.Or(s.settings.String("schema"), s.settings.String("database")),
+	}
 	switch s.kind {
 	case control.KindRead:
 		w.Verb = policy.Export

@@ -40,7 +40,13 @@ func TestSelect(t *testing.T) {
 	table := Select{Query: connectors.Query{Table: "t", Key: []string{"a", "b"}}, Table: Table{"s", "t"},
 		Placeholder: "$", Conditions: "q.x = $1", Bound: 1, Columns: `"a", "c", "b"`}
 	free := Select{Query: connectors.Query{SQL: "SELECT 1 AS a -- x ; \n;", Key: []string{"a"}}, Placeholder: "?"}
+	mark := Select{Query: connectors.Query{Table: "t", Key: []string{"a", "b`", "c"}}, Table: Table{"s", "t"},
+		Quote: Backtick, Mark: func(n int) string { return string(rune('0' + n)) }, ByColumn: true}
 	for _, test := range [][2]string{
+		{mark.Keyset(true, 9), "SELECT q.* FROM `s`.`t` AS q WHERE q.`a` >= 1 AND (q.`a` > 1 OR (q.`a` = 1 AND q.`b``` >= 2 AND " +
+			"(q.`b``` > 2 OR (q.`b``` = 2 AND q.`c` > 3)))) ORDER BY q.`a`, q.`b```, q.`c` LIMIT 9"},
+		{mark.At(), "SELECT 1 FROM `s`.`t` AS q WHERE q.`a` = 1 AND q.`b``` = 2 AND q.`c` = 3 LIMIT 2"},
+		{mark.NullKeys(), "SELECT 1 FROM `s`.`t` AS q WHERE (q.`a` IS NULL OR q.`b``` IS NULL OR q.`c` IS NULL) LIMIT 1"},
 		{table.All(), `SELECT "a", "c", "b" FROM "s"."t" AS q WHERE q.x = $1`},
 		{table.Keyset(false, 9), `SELECT "a", "c", "b" FROM "s"."t" AS q WHERE q.x = $1 ORDER BY q."a", q."b" LIMIT 9`},
 		{table.Keyset(true, 9), `SELECT "a", "c", "b" FROM "s"."t" AS q WHERE q.x = $1 AND (q."a", q."b") > ($2, $3) ORDER BY q."a", q."b" LIMIT 9`},
