@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	_ "github.com/mattn/go-sqlite3"
 
@@ -123,6 +124,24 @@ name: plant
 	t.Run("S6 records", func(t *testing.T) { h.clean(t, records) })
 	t.Run("S6 swapped ciphertext", func(t *testing.T) { s.swap(t) })
 	t.Run("rights of files", func(t *testing.T) { s.rights(t) })
+	t.Run("S4 revoked elsewhere", func(t *testing.T) { s.revokeElsewhere(t) })
+}
+
+// revokeElsewhere revokes the agent in the database, as another replica would:
+// its tunnel ends within ten seconds.
+func (s *site) revokeElsewhere(t *testing.T) {
+	db, err := sql.Open("sqlite3", "file:"+filepath.Join(s.Data, "hub.db")+"?_busy_timeout=10000")
+	s.must(err)
+	defer db.Close()
+	began := time.Now()
+	_, err = db.Exec(`UPDATE agents SET state = 'revoked', revoked = 1`)
+	s.must(err)
+	s.eventually("the end of the tunnel", func() bool {
+		return !strings.Contains(s.agent(false, "", "status", "-o", "json"), `"state": "online"`)
+	})
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
 }
 
 // localAdmin makes one more administrator.

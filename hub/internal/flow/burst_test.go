@@ -214,9 +214,11 @@ func TestOldVersionsOfAConnectionAreClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if r.memory.opened != 4 || r.memory.closed != 3 {
-		t.Errorf("%d connections were opened and %d closed", r.memory.opened, r.memory.closed)
-	}
+	r.memory.see(func() {
+		if r.memory.opened != 4 || r.memory.closed != 3 {
+			t.Errorf("%d connections were opened and %d closed", r.memory.opened, r.memory.closed)
+		}
+	})
 	r.stop()
 	if r.memory.closed != 4 {
 		t.Errorf("%d of 4 are closed at the end", r.memory.closed)

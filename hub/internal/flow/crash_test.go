@@ -100,7 +100,7 @@ func TestDelivery_3_2_TheFirstAnswerStands(t *testing.T) {
 	t.Parallel()
 	prepare, hit := dieAt("published", 1)
 	r := newRig(t, prepare)
-	r.memory.rows, r.memory.noInbox = 40, true
+	r.memory.rows, r.memory.noInbox = 20, true // one page: another would be under way
 	tag := model.Step{Name: "tag", Set: model.Assignments{{Field: "tag", Expr: `1`}}}
 	r.memory.bad = func(id int64) *fault.Error {
 		if r.memory.applied[id] > 0 {
@@ -114,7 +114,7 @@ func TestDelivery_3_2_TheFirstAnswerStands(t *testing.T) {
 	r.stop()
 	r = newRigAt(t, r.dir, r.memory)
 	job := r.wait(id, ended)
-	if job.State != model.JobCompleted || job.Records.Delivered != 40 || job.Records.Parked != 0 {
+	if job.State != model.JobCompleted || job.Records.Delivered != 20 || job.Records.Parked != 0 {
 		t.Errorf("job %s, %+v", job.State, job.Records)
 	}
 	r.once(func(int64) bool { return true })
@@ -178,9 +178,11 @@ func TestDelivery_1_2_ReadPublishedTwice(t *testing.T) {
 		t.Errorf("job %s", job.State)
 	}
 	r.once(func(int64) bool { return true })
-	if n := r.memory.reads; n != 1 {
-		t.Errorf("the request was executed %d times", n)
-	}
+	r.memory.see(func() {
+		if r.memory.reads != 1 {
+			t.Errorf("the request was executed %d times", r.memory.reads)
+		}
+	})
 }
 
 // TestDelivery_8_PausedJobGoesOnWithTheReceiptOfItsTry kills the hub right after

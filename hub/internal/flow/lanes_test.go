@@ -56,8 +56,7 @@ func TestSemantics_3_3_NewBorrowerIsServedAtOnce(t *testing.T) {
 	spec := exportAll(10, load())
 	r.apply("orders", spec, model.Connection{Connector: "memory", Concurrency: 2})
 	r.wait(r.start("orders").ID, ended)
-	r.memory.inbox = map[string]bool{}
-	r.memory.applied = map[int64]int{}
+	r.memory.see(func() { r.memory.inbox, r.memory.applied = map[string]bool{}, map[int64]int{} })
 	r.apply("orders", spec, model.Connection{Connector: "memory", BorrowFrom: "source"})
 	if err := r.ConnectionChanged(context.Background(), r.scope, r.id("target")); err != nil {
 		t.Fatal(err)
@@ -139,9 +138,11 @@ func TestDelivery_1_4_UnkeyedReadInTheHub(t *testing.T) {
 		r.apply("orders", unkeyedExport(50, load()), model.Connection{Connector: "memory", Concurrency: 4})
 		job := r.wait(r.start("orders").ID, ended)
 		r.once(func(int64) bool { return true })
-		if job.State != model.JobCompleted || r.memory.reads != 1 {
-			t.Errorf("job %s in %d reads", job.State, r.memory.reads)
-		}
+		r.memory.see(func() {
+			if job.State != model.JobCompleted || r.memory.reads != 1 {
+				t.Errorf("job %s in %d reads", job.State, r.memory.reads)
+			}
+		})
 	})
 	for _, accepted := range []int{0, 5} {
 		t.Run("process dies", func(t *testing.T) {
@@ -171,11 +172,13 @@ func TestDelivery_1_4_UnkeyedReadInTheHub(t *testing.T) {
 			if job.Records.Exported != int64(accepted*50) {
 				t.Errorf("%+v", job.Records)
 			}
-			for _, n := range r.memory.applied {
-				if n != 1 {
-					t.Errorf("a delivered record was applied %d times", n)
+			r.memory.see(func() {
+				for _, n := range r.memory.applied {
+					if n != 1 {
+						t.Errorf("a delivered record was applied %d times", n)
+					}
 				}
-			}
+			})
 		})
 	}
 }

@@ -67,6 +67,9 @@ func (e *Engine) page(ctx context.Context, w *work) error {
 	if err := e.at("published", w); err != nil {
 		return err
 	}
+	if out.outcomes.Delivered > 0 {
+		e.resolveOlder(ctx, w, out.payload)
+	}
 	settled, err := e.Store.Settle(ctx, store.Receipt{
 		Scope: w.scope, Name: w.Name, Job: w.Job, Step: w.plan.hops[in.hop].Head, Claim: w.Claim,
 		Counts: out.counts, Outcomes: out.outcomes, Published: names, PublishedBytes: bytes,
@@ -83,9 +86,6 @@ func (e *Engine) page(ctx context.Context, w *work) error {
 	}
 	if settled.Settled {
 		e.settledTo(ctx, w, &p.Header, settled.SettledTo)
-	}
-	if out.outcomes.Delivered > 0 && !settled.Over {
-		e.resolveOlder(ctx, w, out.payload)
 	}
 	return e.at("settled", w)
 }

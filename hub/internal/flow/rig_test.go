@@ -213,6 +213,13 @@ type memory struct {
 
 func newMemory() *memory { return &memory{applied: map[int64]int{}, inbox: map[string]bool{}} }
 
+// see runs f under the lock of the ends.
+func (m *memory) see(f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f()
+}
+
 type memoryConn struct {
 	m   *memory
 	env connectors.Env
