@@ -6,7 +6,7 @@ LDFLAGS := -s -w -X ropeway/protocol/control.Version=$(VERSION) -extldflags '-st
 GOBUILD := CGO_ENABLED=1 go build -trimpath -tags $(TAGS) -ldflags "$(LDFLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help build test test-short test-system lint bench demo demo-stop generate clean
+.PHONY: help build test test-short test-system test-install test-all packages lint bench demo demo-stop generate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -24,6 +24,15 @@ test-short: ## unit and contract tests only, without -race
 
 test-system: ## kill loops, power cuts and process tests alone
 	@tests/run.sh system
+
+test-install: ## install the packages in a booted systemd (root; about 5 minutes)
+	ROPEWAY_INSTALL_TESTS=1 go test -timeout 20m ./tests/installers/...
+
+test-all: ## every tier, a real Vault core included
+	@ROPEWAY_VAULT=1 ROPEWAY_INSTALL_TESTS=1 tests/run.sh all
+
+packages: build ## deb and rpm in dist/
+	@installers/linux/build.sh $(VERSION)
 
 lint: ## gofmt, go vet, staticcheck
 	@tests/run.sh lint
