@@ -64,6 +64,7 @@ var walls = map[string][]string{
 	"google.golang.org/grpc":        {"protocol/control", "hub/internal/gateway", "agent/internal/uplink"},
 	"github.com/go-sql-driver/":     {"connectors/mysql"},
 	"github.com/jackc/pgx/":         {"hub/internal/store", "connectors/postgres"},
+	"github.com/coreos/go-systemd":  {"agent", "hub"},
 	"github.com/expr-lang/expr":     {"hub/internal/transform"},
 	"github.com/danielgtaylor/huma": {"hub/internal/api"},
 }

@@ -28,6 +28,7 @@ install_all() {
   build_deps
   need /usr/lib/postgresql/15/bin/postgres postgresql
   need mariadbd mariadb-server
+  need curl curl
   need fusermount3 fuse3
 }
 

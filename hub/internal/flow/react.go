@@ -80,6 +80,10 @@ func (e *Engine) reactTo(ctx context.Context, w *work, f *fault.Error) error {
 	case f.Code == "E_NOT_RESUMABLE" || f.Code == "E_SPILL":
 		return e.fail(ctx, w, f)
 	}
+	if f.Source == "vault" && f.Class == fault.Intermittent {
+		// The hub's own secrets are out of reach: no fault of the connection, and no attempt.
+		return w.Later(ctx, jitter(heldDelay), w.Attempt)
+	}
 	switch f.Class {
 	case fault.Intermittent:
 		if n := tries(w.Attempt); n < maxAttempts {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -169,12 +168,6 @@ func (s *states) Report(ctx context.Context, sc store.Scope, id page.ID, f *faul
 	s.reports = append(s.reports, f)
 	s.mu.Unlock()
 	return s.Manager.Report(ctx, sc, id, f)
-}
-
-func (s *states) reported() []*fault.Error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.reports)
 }
 
 // online takes a connection online, as a probe does that succeeded.

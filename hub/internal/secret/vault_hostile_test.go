@@ -64,17 +64,21 @@ func TestSecurity_HostileAnswersAreRefused(t *testing.T) {
 		}
 	}
 	for name, h := range map[string]http.HandlerFunc{
-		"HTML":             text(200, "<html>sign in</html>"),
-		"HTML error":       text(502, "<html>"+hostileToken+"</html>"),
-		"empty":            text(200, ""),
-		"no content":       text(204, ""),
-		"half JSON":        text(200, `{"data":{"data":`),
-		"JSON list":        text(200, `[1,2]`),
-		"numbers":          text(200, `{"data":{"data":7,"metadata":[]}}`),
-		"deep":             text(200, strings.Repeat(`{"data":`, 100_000)),
-		"endless":          endless,
-		"redirect away":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect) },
-		"redirect loop":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect) },
+		"HTML":       text(200, "<html>sign in</html>"),
+		"HTML error": text(502, "<html>"+hostileToken+"</html>"),
+		"empty":      text(200, ""),
+		"no content": text(204, ""),
+		"half JSON":  text(200, `{"data":{"data":`),
+		"JSON list":  text(200, `[1,2]`),
+		"numbers":    text(200, `{"data":{"data":7,"metadata":[]}}`),
+		"deep":       text(200, strings.Repeat(`{"data":`, 100_000)),
+		"endless":    endless,
+		"redirect away": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusTemporaryRedirect)
+		},
+		"redirect loop": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		},
 		"token in error":   text(400, `{"errors":["bad token `+hostileToken+`"]}`),
 		"token in refusal": text(403, `{"errors":["denied `+hostileToken+`\n\u001b[31m"]}`),
 		"header":           func(w http.ResponseWriter, r *http.Request) { w.Header().Set("X", strings.Repeat("x", 1<<20)) },
