@@ -47,6 +47,8 @@ var table = map[string]Code{
 		Fix: "look at `ropeway prove`, and report it with the log"},
 	"E_STOPPED": {Class: Internal, Sentence: "the job stopped at its first parked record, as the step asks",
 		Fix: "fix and retry the parked record, then resume the flow"},
+	"E_FOREIGN_LINK": {Class: Internal, Sentence: "the endpoint's answer points to another host",
+		Fix: "let the endpoint name itself as the connection does; behind a proxy, forward its host name"},
 	"E_TUNNEL_CUT": {Class: Connection, Sentence: "the tunnel broke while a step ran",
 		Fix: "nothing; the step is taken up again when the agent is back"},
 	"E_HELLO": {Class: Connection, Sentence: "the other side does not say hello as it should",
