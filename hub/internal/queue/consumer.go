@@ -112,6 +112,13 @@ func (s *laneState) leave(l *loop) {
 	delete(s.loops, l)
 }
 
+// served reports whether a loop of the lane has not ended.
+func (s *laneState) served() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.loops) > 0
+}
+
 func (s *laneState) each(do func(*loop)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

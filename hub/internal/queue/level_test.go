@@ -161,6 +161,45 @@ func TestDelivery_5_5_PauseAndResumeActAtOnce(t *testing.T) {
 	}
 }
 
+// TestDelivery_5_6_ReshapeDoesNotWaitForWhatWasGivenBack: a message that a loop
+// gave back at its end stays pending under pause; nobody has it in hand.
+func TestDelivery_5_6_ReshapeDoesNotWaitForWhatWasGivenBack(t *testing.T) {
+	q := open(t, quick(t.TempDir()))
+	lender, borrower := newLane(2), page.NewID()
+	publish(t, q, lender, "a")
+	had := make(chan struct{})
+	stop := serve(t, q, lender, func(ctx context.Context, _ *queue.Delivery) {
+		close(had)
+		<-ctx.Done() // and is given back
+	})
+	<-had
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	next := lender
+	next.Borrowers = []page.ID{borrower}
+	if err := q.Pause(t.Context(), lender); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	if err := q.Reshape(t.Context(), []queue.Lane{lender}, []queue.Lane{next}); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 1500*time.Millisecond {
+		t.Errorf("it waited %s", took)
+	}
+	got := make(chan string, 1)
+	serve(t, q, next, func(ctx context.Context, d *queue.Delivery) {
+		if err := d.Ack(ctx); err != nil {
+			t.Error(err)
+		}
+		got <- d.Name
+	})
+	if name := <-got; name != "a" {
+		t.Errorf("%s came", name)
+	}
+}
+
 // TestDelivery_5_UnwantedLoopLetsItsHandlersEnd: a loop that shall fetch nothing
 // more keeps the lease of what it has in hand, and another may begin beside it.
 func TestDelivery_5_UnwantedLoopLetsItsHandlersEnd(t *testing.T) {

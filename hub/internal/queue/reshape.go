@@ -76,7 +76,10 @@ func (q *Queue) hold(l Lane) (release func()) {
 	}
 }
 
-// waitIdle waits until the lane has nothing in flight, or deadline.
+// waitIdle waits until the lane has nothing in flight, or deadline. The engine is
+// embedded, so that every loop of a lane is known here: when all have ended, what
+// it still counts as in flight was given back, and stays so only because a paused
+// consumer hands nothing out.
 func (q *Queue) waitIdle(ctx context.Context, l Lane, deadline time.Time) error {
 	for time.Now().Before(deadline) {
 		info, err := q.info(ctx, l)
@@ -86,7 +89,7 @@ func (q *Queue) waitIdle(ctx context.Context, l Lane, deadline time.Time) error 
 		if err != nil {
 			return fmt.Errorf("read consumer of connection %s: %w", l.Connection, err)
 		}
-		if info.NumAckPending == 0 {
+		if info.NumAckPending == 0 || !q.engine.lanes.of(l).served() {
 			return nil
 		}
 		if !sleep(ctx, retryWait) {
