@@ -99,6 +99,10 @@ func TestServiceWaitsForEnrollment(t *testing.T) {
 			client := localapi.Connect(c.SocketPath())
 			defer client.Close()
 			s, err := client.Status(t.Context())
+			for end := time.Now().Add(5 * time.Second); fault.CodeOf(err) == "E_AGENT_DOWN" && time.Now().Before(end); {
+				<-time.After(10 * time.Millisecond) // the manager is told a moment before the API listens
+				s, err = client.Status(t.Context())
+			}
 			if err != nil || s.State != "pending" || s.Cause == nil || s.Cause.Code != test.code {
 				t.Errorf("status %+v, cause %+v, %v", s, s.Cause, err)
 			}
